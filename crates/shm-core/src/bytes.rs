@@ -1,0 +1,118 @@
+//! A stretch of shared memory that is only ever copied in and out of.
+//!
+//! No reference to its content is handed out: another process may write to it at any time, so what was read is
+//! a copy, and a copy is all that anybody acts on. Who may write when is the business of the protocol above
+//! (ring, pool, board); under loom every copy is checked against those of the other threads.
+//!
+//! # Safety
+//!
+//! Trusted for raw copies whose ranges are checked here, on every call.
+#![allow(unsafe_code)]
+
+use crate::sync::UnsafeCell;
+
+/// Bytes of one [`Line`]: a cache line.
+pub const LINE_BYTES: usize = 64;
+
+/// One cache line of raw shared memory.
+#[repr(C, align(64))]
+pub struct Line(UnsafeCell<[u8; LINE_BYTES]>);
+
+// SAFETY: the content is only copied through raw pointers, never referenced; the protocols order the copies.
+unsafe impl Sync for Line {}
+// SAFETY: a line is plain bytes and belongs to no thread.
+unsafe impl Send for Line {}
+
+impl Line {
+    /// A line of zeroes, for use on the heap.
+    pub fn new() -> Self {
+        Self(UnsafeCell::new([0; LINE_BYTES]))
+    }
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A borrowed stretch of shared memory.
+#[derive(Clone, Copy)]
+pub struct SharedBytes<'a> {
+    lines: &'a [Line],
+}
+
+impl<'a> SharedBytes<'a> {
+    /// The memory of `lines`.
+    pub fn new(lines: &'a [Line]) -> Self {
+        Self { lines }
+    }
+
+    /// Size in bytes.
+    pub fn len(&self) -> usize {
+        self.lines.len() * LINE_BYTES
+    }
+
+    /// Whether there are no bytes at all.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Copies `data` to `offset`.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the stretch.
+    #[inline]
+    pub fn copy_in(&self, offset: usize, data: &[u8]) {
+        self.check(offset, data.len());
+        #[cfg(not(loom))]
+        // SAFETY: the range was checked above; the lines are contiguous and interior-mutable.
+        unsafe {
+            crate::copy::copy(data.as_ptr(), self.start().add(offset), data.len());
+        }
+        #[cfg(loom)]
+        for (index, byte) in data.iter().enumerate() {
+            let at = offset + index;
+            // SAFETY: the index was checked above; loom reports overlapping accesses.
+            self.lines[at / LINE_BYTES].0.with_mut(|line| unsafe { (*line)[at % LINE_BYTES] = *byte });
+        }
+    }
+
+    /// Copies what lies at `offset` to `buffer`.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the stretch.
+    #[inline]
+    pub fn copy_out(&self, offset: usize, buffer: &mut [u8]) {
+        self.check(offset, buffer.len());
+        #[cfg(not(loom))]
+        // SAFETY: the range was checked above; `buffer` is private memory and cannot overlap.
+        unsafe {
+            crate::copy::copy(self.start().add(offset), buffer.as_mut_ptr(), buffer.len());
+        }
+        #[cfg(loom)]
+        for (index, byte) in buffer.iter_mut().enumerate() {
+            let at = offset + index;
+            // SAFETY: the index was checked above; loom reports overlapping accesses.
+            self.lines[at / LINE_BYTES].0.with(|line| unsafe { *byte = (*line)[at % LINE_BYTES] });
+        }
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, length: usize) {
+        let fits = offset.checked_add(length).is_some_and(|end| end <= self.len());
+        assert!(fits, "{length} bytes at {offset} do not lie within {} shared bytes", self.len());
+    }
+
+    #[cfg(not(loom))]
+    #[inline]
+    fn start(&self) -> *mut u8 {
+        self.lines.as_ptr().cast::<u8>().cast_mut()
+    }
+}
+
+#[cfg(not(loom))]
+// SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.
+unsafe impl crate::SharedLayout for Line {}

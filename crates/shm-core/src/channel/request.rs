@@ -1,0 +1,211 @@
+//! One client, one server: a request, then its reply, then the next request.
+
+use std::time::Duration;
+
+use super::Role;
+use super::end::{End, Patience};
+use super::error::ChannelError;
+use super::object::Object;
+use super::one_way::Assembly;
+
+/// The end that asks.
+#[derive(Debug)]
+pub struct Client {
+    end: End,
+    assembly: Assembly,
+}
+
+impl Client {
+    pub(super) fn attach(object: Object) -> Result<Self, ChannelError> {
+        Ok(Self { end: End::attach(object, Role::Client)?, assembly: Assembly::default() })
+    }
+
+    /// Sends `request` and returns the reply. Blocks until the server has taken the request and replied.
+    ///
+    /// # Errors
+    ///
+    /// The server left or died: reported once, after which the next call waits for a successor.
+    pub fn request(&mut self, request: &[u8]) -> Result<Vec<u8>, ChannelError> {
+        self.exchange(request, &Patience::endless("request"))
+    }
+
+    /// [`Client::request`] that gives up after `limit`. A reply that comes later is discarded by the next request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::request`], and [`ChannelError::Timeout`].
+    pub fn request_timeout(&mut self, request: &[u8], limit: Duration) -> Result<Vec<u8>, ChannelError> {
+        self.exchange(request, &Patience::limited("request", limit))
+    }
+
+    fn exchange(&mut self, request: &[u8], patience: &Patience) -> Result<Vec<u8>, ChannelError> {
+        self.forget_stale_reply();
+        let number = self.end.send(request, 0, patience)?;
+        self.assembly.expect_answer_to(number);
+        self.assembly.receive(&mut self.end, patience)?;
+        Ok(self.take_reply())
+    }
+
+    /// Sends `request` if that needs no waiting; false if the last one has not been taken by the server. Never
+    /// blocks; [`Client::try_reply`] fetches the reply. A reply to an earlier request is given up.
+    ///
+    /// # Errors
+    ///
+    /// The server left, or the request is longer than the capacity.
+    pub fn try_request(&mut self, request: &[u8]) -> Result<bool, ChannelError> {
+        self.forget_stale_reply();
+        let sent = self.end.try_send(request, 0, "try_request")?;
+        sent.inspect(|number| self.assembly.expect_answer_to(*number));
+        Ok(sent.is_some())
+    }
+
+    /// The reply to the last request if all of it is there. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// The server left; a death is seen only by the calls that block.
+    pub fn try_reply(&mut self) -> Result<Option<Vec<u8>>, ChannelError> {
+        let complete = self.assembly.try_receive(&mut self.end, "try_reply")?;
+        Ok(complete.then(|| self.take_reply()))
+    }
+
+    /// Whatever is there, or half there, answers an earlier request.
+    fn forget_stale_reply(&mut self) {
+        self.assembly.forget();
+        self.end.discard_chunk();
+    }
+
+    /// The complete reply; another one to the same request would not be expected.
+    fn take_reply(&mut self) -> Vec<u8> {
+        let (reply, _) = self.assembly.finish();
+        self.assembly.expect_answer_to(0);
+        reply
+    }
+
+    /// Most bytes that one chunk carries.
+    pub fn capacity(&self) -> usize {
+        self.end.capacity()
+    }
+}
+
+/// The end that answers.
+#[derive(Debug)]
+pub struct Server {
+    end: End,
+    assembly: Assembly,
+}
+
+impl Server {
+    pub(super) fn attach(object: Object) -> Result<Self, ChannelError> {
+        Ok(Self { end: End::attach(object, Role::Server)?, assembly: Assembly::default() })
+    }
+
+    /// Blocks until a request is there and returns it; it is answered by [`Request::reply`].
+    ///
+    /// # Errors
+    ///
+    /// The client left or died and all its complete requests have been received: reported once, after which the
+    /// next call waits for a successor. [`ChannelError::Abandoned`] if a request ended halfway.
+    pub fn receive(&mut self) -> Result<Request<'_>, ChannelError> {
+        self.assembly.receive(&mut self.end, &Patience::endless("receive"))?;
+        Ok(self.take_request())
+    }
+
+    /// [`Server::receive`] that gives up after `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::receive`], and [`ChannelError::Timeout`].
+    pub fn receive_timeout(&mut self, limit: Duration) -> Result<Request<'_>, ChannelError> {
+        self.assembly.receive(&mut self.end, &Patience::limited("receive", limit))?;
+        Ok(self.take_request())
+    }
+
+    /// A request if all of it is there. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::receive`], but a death is seen only by the calls that block.
+    pub fn try_receive(&mut self) -> Result<Option<Request<'_>>, ChannelError> {
+        let complete = self.assembly.try_receive(&mut self.end, "try_receive")?;
+        Ok(complete.then(|| self.take_request()))
+    }
+
+    fn take_request(&mut self) -> Request<'_> {
+        let (bytes, envelope) = self.assembly.finish();
+        let number = envelope.map_or(0, |envelope| envelope.message);
+        Request { bytes, number, end: &mut self.end }
+    }
+
+    /// Answers requests with what `answer` makes of them until the client is gone, one way or the other. Returns
+    /// how many it answered. Blocks; call it again to wait for the next client.
+    ///
+    /// # Errors
+    ///
+    /// All but the client's departure.
+    pub fn serve(&mut self, mut answer: impl FnMut(&[u8]) -> Vec<u8>) -> Result<u64, ChannelError> {
+        let mut answered = 0;
+        loop {
+            let step = self.receive().and_then(|request| {
+                let reply = answer(&request);
+                request.reply(&reply)
+            });
+            match step {
+                Ok(()) => answered += 1,
+                Err(ChannelError::PeerGone { .. }) => return Ok(answered),
+                // The client's timeout in the middle of a long request: its next one is intact.
+                Err(ChannelError::Abandoned { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Most bytes that one chunk carries.
+    pub fn capacity(&self) -> usize {
+        self.end.capacity()
+    }
+}
+
+/// A request that has been received: dereferences to its bytes, and is answered once.
+///
+/// Dropping it without a reply leaves the client waiting, until its time is over or the server leaves.
+#[derive(Debug)]
+pub struct Request<'a> {
+    bytes: Vec<u8>,
+    number: u64,
+    end: &'a mut End,
+}
+
+impl Request<'_> {
+    /// Answers. Blocks while an earlier reply has not been taken and, if the reply is longer than the capacity,
+    /// until all of it but the last chunk has.
+    ///
+    /// # Errors
+    ///
+    /// The client left or died.
+    pub fn reply(self, reply: &[u8]) -> Result<(), ChannelError> {
+        self.end.send(reply, self.number, &Patience::endless("reply")).map(drop)
+    }
+
+    /// [`Request::reply`] that gives up after `limit`. The client discards what it had received by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::reply`], and [`ChannelError::Timeout`].
+    pub fn reply_timeout(self, reply: &[u8], limit: Duration) -> Result<(), ChannelError> {
+        self.end.send(reply, self.number, &Patience::limited("reply", limit)).map(drop)
+    }
+
+    /// The bytes, for keeping.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.bytes.clone()
+    }
+}
+
+impl std::ops::Deref for Request<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}

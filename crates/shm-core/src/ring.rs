@@ -1,0 +1,385 @@
+//! The eager lane: a single-producer, single-consumer ring of one-line cells beside a ring of payload bytes.
+//!
+//! # The problem
+//!
+//! A small message should cost its receiver one cache line: header, payload and the word that says "it is
+//! here" have to travel together. A longer one needs room without making every cell longer.
+//!
+//! # Layout
+//!
+//! ```text
+//! RingHeader, written by the consumer           Cell, written by the producer
+//!   0  head        u64  cells read                0  sequence  u32  position + 1 of the message in it
+//!   8  byte_head   u64  payload bytes read        4  payload   u16  bytes that belong to this message
+//!  16  released    u64  for the layer above       6  kind      u16  ┐
+//!                                                 8  words     6×4  ├ the layer above (ranks: envelope.rs)
+//!                                                32  inline    32   ┘ payload of up to 32 bytes
+//! ```
+//!
+//! A payload of more than [`INLINE_BYTES`] lies in the byte ring, contiguous and line-aligned, at a place that
+//! both sides compute alike from the lengths so far: it is never read from shared memory.
+//!
+//! # States of a cell at position `p` of a ring with `n` cells
+//!
+//! | `sequence` | meaning | who may touch the rest |
+//! |---|---|---|
+//! | `p + 1 - n` (0 in the first lap) | read, or never written | producer, once `head > p - n` |
+//! | `p + 1` | published | consumer |
+//!
+//! # Invariants
+//!
+//! 1. Only the producer writes cells and payload; only the consumer writes the header.
+//! 2. The producer writes position `p` only after it has seen `head > p - n`, and payload bytes only where
+//!    `byte_head` has passed.
+//! 3. `head` trails what the consumer has really read by less than a quarter of the ring, so an empty ring
+//!    always shows at least three quarters of its room: a waiting producer is never starved by the batching.
+//!
+//! # Memory ordering
+//!
+//! Two pairs. `ring-publish`: the cell's sequence (Release by the producer, Acquire by the consumer) carries the
+//! cell and its payload over. `ring-consume`: `byte_head`, then `head` (Release by the consumer, Acquire by the
+//! producer) give the room back; what the consumer copied out happened before.
+//!
+//! # Safety
+//!
+//! Trusted for reading and writing cells through raw pointers when Invariants 1 and 2 allow it. Lengths read
+//! from a cell are checked before use, so a damaged cell gives an error and not a stray copy.
+#![allow(unsafe_code)]
+
+use crate::bytes::{LINE_BYTES, SharedBytes};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, UnsafeCell};
+
+/// The longest payload that travels inside its cell.
+pub const INLINE_BYTES: usize = 32;
+/// Words of a cell that the layer above gives meaning to.
+pub const CELL_WORDS: usize = 6;
+
+/// The consumer's progress, as it has published it.
+#[repr(C, align(64))]
+pub struct RingHeader {
+    head: AtomicU64,
+    byte_head: AtomicU64,
+    released: AtomicU64,
+}
+
+/// What a cell carries besides its sequence word.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Body {
+    payload: u16,
+    /// What kind of message this is.
+    pub kind: u16,
+    /// Header of the layer above.
+    pub words: [u32; CELL_WORDS],
+    inline: [u8; INLINE_BYTES],
+}
+
+/// One cache line: a message's header and the first bytes of its payload.
+#[repr(C, align(64))]
+pub struct Cell {
+    sequence: AtomicU32,
+    body: UnsafeCell<Body>,
+}
+
+// SAFETY: Invariants 1 and 2 say who accesses the body when; the sequence word orders the accesses.
+unsafe impl Sync for Cell {}
+// SAFETY: plain bytes and an atomic; a cell belongs to no thread.
+unsafe impl Send for Cell {}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Cell>() == LINE_BYTES);
+    assert!(size_of::<RingHeader>() == LINE_BYTES);
+    assert!(std::mem::offset_of!(Body, words) + 4 == 8);
+    assert!(std::mem::offset_of!(Body, inline) + 4 == 32);
+};
+
+impl RingHeader {
+    /// The header of an empty ring, for use on the heap. In a segment, zeroed memory is one.
+    pub fn new() -> Self {
+        Self { head: AtomicU64::new(0), byte_head: AtomicU64::new(0), released: AtomicU64::new(0) }
+    }
+}
+
+impl Default for RingHeader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cell {
+    /// A cell never written, for use on the heap. In a segment, zeroed memory is one.
+    pub fn new() -> Self {
+        Self { sequence: AtomicU32::new(0), body: UnsafeCell::new(Body::default()) }
+    }
+}
+
+impl Default for Cell {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The memory of one ring: what both halves share.
+#[derive(Clone, Copy)]
+pub struct Ring<'a> {
+    header: &'a RingHeader,
+    cells: &'a [Cell],
+    bytes: SharedBytes<'a>,
+}
+
+impl<'a> Ring<'a> {
+    /// A ring over memory that somebody else placed.
+    ///
+    /// # Panics
+    ///
+    /// If the number of cells or of bytes is not a power of two.
+    pub fn new(header: &'a RingHeader, cells: &'a [Cell], bytes: SharedBytes<'a>) -> Self {
+        assert!(cells.len().is_power_of_two() && bytes.len().is_power_of_two());
+        Self { header, cells, bytes }
+    }
+
+    /// The longest payload: an empty ring always has room for it (Invariant 3), even when the payload has to
+    /// skip the end of the byte ring.
+    pub fn max_payload(&self) -> usize {
+        (self.bytes.len() / 4).min(u16::MAX as usize)
+    }
+
+    fn slot(&self, position: u64) -> &'a Cell {
+        &self.cells[position as usize & (self.cells.len() - 1)]
+    }
+
+    /// Where a payload of `length` bytes starts when `cursor` is the next free byte, and the cursor after it.
+    #[inline]
+    fn place(&self, cursor: u64, length: usize) -> (u64, u64) {
+        let size = self.bytes.len() as u64;
+        let length = length as u64;
+        let room = size - cursor % size;
+        let start = if length > room { cursor + room } else { cursor };
+        (start, start + length.next_multiple_of(LINE_BYTES as u64))
+    }
+
+    fn offset(&self, cursor: u64) -> usize {
+        cursor as usize & (self.bytes.len() - 1)
+    }
+}
+
+/// The ring has no room for the message now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// The writing half.
+pub struct Producer<'a> {
+    ring: Ring<'a>,
+    tail: u64,
+    byte_tail: u64,
+    head_seen: u64,
+    byte_head_seen: u64,
+}
+
+impl<'a> Producer<'a> {
+    /// The writing half of a ring that nobody has used yet.
+    pub fn new(ring: Ring<'a>) -> Self {
+        Self { ring, tail: 0, byte_tail: 0, head_seen: 0, byte_head_seen: 0 }
+    }
+
+    /// Whether there is room for a message with an inline payload now.
+    #[inline]
+    pub fn has_room(&mut self) -> bool {
+        self.tail - self.head_seen < self.ring.cells.len() as u64 || self.refresh_cells()
+    }
+
+    /// Publishes a message, or returns [`Full`] without effect. Never blocks.
+    ///
+    /// # Panics
+    ///
+    /// If the payload is longer than [`Ring::max_payload`].
+    #[inline]
+    pub fn try_push(&mut self, kind: u16, words: [u32; CELL_WORDS], payload: &[u8]) -> Result<(), Full> {
+        if !self.has_room() {
+            return Err(Full);
+        }
+        let mut body = Body { payload: payload.len() as u16, kind, words, inline: [0; INLINE_BYTES] };
+        if payload.len() <= INLINE_BYTES {
+            body.inline[..payload.len()].copy_from_slice(payload);
+        } else {
+            self.push_bytes(payload)?;
+        }
+        self.publish(body);
+        Ok(())
+    }
+
+    /// The last value of [`Consumer::release`] that has been published.
+    pub fn released(&self) -> u64 {
+        // SYNC ring-release
+        self.ring.header.released.load(Ordering::Acquire)
+    }
+
+    /// Messages pushed so far.
+    pub fn pushed(&self) -> u64 {
+        self.tail
+    }
+
+    #[inline]
+    fn publish(&mut self, body: Body) {
+        let cell = self.ring.slot(self.tail);
+        self.tail += 1;
+        // SAFETY: by Invariant 2 the consumer is done with this cell.
+        cell.body.with_mut(|place| unsafe { place.write(body) });
+        // SYNC ring-publish
+        cell.sequence.store(self.tail as u32, Ordering::Release);
+    }
+
+    fn push_bytes(&mut self, payload: &[u8]) -> Result<(), Full> {
+        assert!(payload.len() <= self.ring.max_payload(), "payload of {} bytes", payload.len());
+        let (start, end) = self.ring.place(self.byte_tail, payload.len());
+        if end - self.byte_head_seen > self.ring.bytes.len() as u64 {
+            self.refresh_cells();
+            if end - self.byte_head_seen > self.ring.bytes.len() as u64 {
+                return Err(Full);
+            }
+        }
+        self.ring.bytes.copy_in(self.ring.offset(start), payload);
+        self.byte_tail = end;
+        Ok(())
+    }
+
+    /// Loads the consumer's progress; whether there is a free cell now.
+    #[cold]
+    fn refresh_cells(&mut self) -> bool {
+        // SYNC ring-consume
+        let head = self.ring.header.head.load(Ordering::Acquire);
+        let byte_head = self.ring.header.byte_head.load(Ordering::Acquire);
+        // Both come from shared memory: only values between the last ones and what was written make sense.
+        if (self.head_seen..=self.tail).contains(&head) {
+            self.head_seen = head;
+        }
+        if (self.byte_head_seen..=self.byte_tail).contains(&byte_head) {
+            self.byte_head_seen = byte_head;
+        }
+        self.tail - self.head_seen < self.ring.cells.len() as u64
+    }
+}
+
+/// What the next cell holds cannot have been written by a producer that keeps to the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a ring cell claims a payload of {claimed} bytes where at most {most} are possible")]
+pub struct Damaged {
+    /// Payload bytes that the cell claims.
+    pub claimed: usize,
+    /// The most that this ring carries.
+    pub most: usize,
+}
+
+/// The reading half.
+pub struct Consumer<'a> {
+    ring: Ring<'a>,
+    head: u64,
+    byte_head: u64,
+    head_published: u64,
+    byte_head_published: u64,
+}
+
+impl<'a> Consumer<'a> {
+    /// The reading half of a ring that nobody has used yet.
+    pub fn new(ring: Ring<'a>) -> Self {
+        Self { ring, head: 0, byte_head: 0, head_published: 0, byte_head_published: 0 }
+    }
+
+    /// Whether a message is waiting. A `false` may be stale as soon as it is returned.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        // SYNC ring-publish
+        self.ring.slot(self.head).sequence.load(Ordering::Acquire) == (self.head + 1) as u32
+    }
+
+    /// A copy of the next message's cell, which stays in the ring until [`Consumer::pop`].
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`] if the cell cannot be right; the ring is of no use any more.
+    #[inline]
+    pub fn peek(&self) -> Option<Result<Body, Damaged>> {
+        if !self.is_ready() {
+            return None;
+        }
+        // SAFETY: by Invariant 2 the producer leaves the cell alone until `head` has passed it.
+        let body = self.ring.slot(self.head).body.with(|place| unsafe { place.read() });
+        let most = self.ring.max_payload();
+        if usize::from(body.payload) > most {
+            return Some(Err(Damaged { claimed: body.payload.into(), most }));
+        }
+        Some(Ok(body))
+    }
+
+    /// Copies the payload of `body`, which [`Consumer::peek`] returned last, to `buffer`.
+    ///
+    /// # Panics
+    ///
+    /// If `buffer` is longer than the payload.
+    #[inline]
+    pub fn copy_payload(&self, body: &Body, buffer: &mut [u8]) {
+        let length = body.payload_bytes();
+        assert!(buffer.len() <= length, "{} bytes of a payload of {length}", buffer.len());
+        if length <= INLINE_BYTES {
+            buffer.copy_from_slice(&body.inline[..buffer.len()]);
+        } else {
+            let (start, _) = self.ring.place(self.byte_head, length);
+            self.ring.bytes.copy_out(self.ring.offset(start), buffer);
+        }
+    }
+
+    /// Gives the cell and payload of `body` back. Returns whether the producer can see it now: then it has to
+    /// be woken if it waits for room.
+    #[inline]
+    pub fn pop(&mut self, body: &Body) -> bool {
+        self.head += 1;
+        if body.payload_bytes() > INLINE_BYTES {
+            self.byte_head = self.ring.place(self.byte_head, body.payload_bytes()).1;
+        }
+        let cells = self.ring.cells.len() as u64;
+        let bytes = self.ring.bytes.len() as u64;
+        let late = self.head - self.head_published >= cells.div_ceil(4)
+            || self.byte_head - self.byte_head_published >= bytes / 4;
+        if late {
+            self.publish();
+        }
+        late
+    }
+
+    /// Publishes a counter for the layer above, which the producer reads with [`Producer::released`].
+    pub fn release(&self, count: u64) {
+        // SYNC ring-release
+        self.ring.header.released.store(count, Ordering::Release);
+    }
+
+    #[cold]
+    fn publish(&mut self) {
+        // SYNC ring-consume
+        self.ring.header.byte_head.store(self.byte_head, Ordering::Release);
+        self.ring.header.head.store(self.head, Ordering::Release);
+        self.head_published = self.head;
+        self.byte_head_published = self.byte_head;
+    }
+}
+
+impl Body {
+    /// Payload bytes of the message that travel through this ring.
+    #[inline]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.into()
+    }
+
+    /// The payload, if it travels inside the cell.
+    pub fn inline_payload(&self) -> Option<&[u8]> {
+        self.inline.get(..self.payload_bytes())
+    }
+}
+
+#[cfg(not(loom))]
+// SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.
+unsafe impl crate::SharedLayout for RingHeader {}
+
+#[cfg(not(loom))]
+// SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.
+unsafe impl crate::SharedLayout for Cell {}

@@ -1,0 +1,56 @@
+//! The pool, with a ring beside it, under every interleaving of two threads.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p shm-core --release --test loom_pool`
+#![cfg(loom)]
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::thread;
+use shm_core::bytes::{Line, SharedBytes};
+use shm_core::pool::{ChunkState, Owner, Pool, Reader};
+
+/// Stands for the ring that tells the reader of a chunk: 1 + the chunk's number, for each message.
+struct Memory {
+    states: Vec<ChunkState>,
+    lines: Vec<Line>,
+    told: Vec<AtomicU32>,
+}
+
+/// A chunk is not filled again before its reader has given it back.
+#[test]
+fn a_lent_chunk_is_left_alone_until_it_is_back() {
+    const MESSAGES: usize = 2;
+    loom::model(|| {
+        let memory = Arc::new(Memory {
+            states: vec![ChunkState::new()],
+            lines: vec![Line::new()],
+            told: (0..MESSAGES).map(|_| AtomicU32::new(0)).collect(),
+        });
+        let theirs = memory.clone();
+        let reader = thread::spawn(move || {
+            let reader = Reader::new(Pool::new(&theirs.states, SharedBytes::new(&theirs.lines)));
+            for (message, told) in theirs.told.iter().enumerate() {
+                while told.load(Ordering::Acquire) == 0 {
+                    thread::yield_now();
+                }
+                let chunk = told.load(Ordering::Acquire) - 1;
+                let mut bytes = [0; 2];
+                reader.copy_out(chunk, &mut bytes).unwrap();
+                assert_eq!(bytes, [message as u8 + 1; 2]);
+                reader.give_back(chunk).unwrap();
+            }
+        });
+        let mut owner = Owner::new(Pool::new(&memory.states, SharedBytes::new(&memory.lines)));
+        for (message, told) in memory.told.iter().enumerate() {
+            let chunk = loop {
+                if let Some(chunk) = owner.lend(&[message as u8 + 1; 2]) {
+                    break chunk;
+                }
+                owner.reclaim(|_| {});
+                thread::yield_now();
+            };
+            told.store(chunk + 1, Ordering::Release);
+        }
+        reader.join().unwrap();
+    });
+}

@@ -1,0 +1,128 @@
+//! The ring under every interleaving of two threads.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p shm-core --release --test loom_ring`
+#![cfg(loom)]
+
+use loom::sync::Arc;
+use loom::thread;
+use shm_core::bytes::{Line, SharedBytes};
+use shm_core::ring::{Cell, Consumer, Full, INLINE_BYTES, Producer, Ring, RingHeader};
+
+struct Memory {
+    header: RingHeader,
+    cells: Vec<Cell>,
+    lines: Vec<Line>,
+}
+
+impl Memory {
+    fn new(cells: usize, lines: usize) -> Arc<Self> {
+        Arc::new(Self {
+            header: RingHeader::new(),
+            cells: (0..cells).map(|_| Cell::new()).collect(),
+            lines: (0..lines).map(|_| Line::new()).collect(),
+        })
+    }
+
+    fn ring(&self) -> Ring<'_> {
+        Ring::new(&self.header, &self.cells, SharedBytes::new(&self.lines))
+    }
+}
+
+fn push(producer: &mut Producer<'_>, number: u32, payload: &[u8]) {
+    while producer.try_push(1, [number; 6], payload) == Err(Full) {
+        thread::yield_now();
+    }
+}
+
+fn pop(consumer: &mut Consumer<'_>, number: u32, payload: &[u8]) {
+    let body = loop {
+        match consumer.peek() {
+            Some(body) => break body.unwrap(),
+            None => thread::yield_now(),
+        }
+    };
+    assert_eq!((body.kind, body.words), (1, [number; 6]));
+    let mut buffer = vec![0; body.payload_bytes()];
+    consumer.copy_payload(&body, &mut buffer);
+    assert_eq!(buffer, payload);
+    consumer.pop(&body);
+}
+
+/// What is popped is what was pushed, in order.
+#[test]
+fn messages_arrive_whole_and_in_order() {
+    loom::model(|| {
+        let memory = Memory::new(4, 4);
+        let theirs = memory.clone();
+        let sender = thread::spawn(move || {
+            let mut producer = Producer::new(theirs.ring());
+            push(&mut producer, 1, &[1]);
+            push(&mut producer, 2, &[2, 2]);
+        });
+        let mut consumer = Consumer::new(memory.ring());
+        pop(&mut consumer, 1, &[1]);
+        pop(&mut consumer, 2, &[2, 2]);
+        sender.join().unwrap();
+    });
+}
+
+/// A cell is not written again before it has been read.
+#[test]
+fn a_full_ring_waits_for_its_reader() {
+    loom::model(|| {
+        let memory = Memory::new(1, 4);
+        let theirs = memory.clone();
+        let sender = thread::spawn(move || {
+            let mut producer = Producer::new(theirs.ring());
+            push(&mut producer, 1, &[1]);
+            push(&mut producer, 2, &[2]);
+        });
+        let mut consumer = Consumer::new(memory.ring());
+        pop(&mut consumer, 1, &[1]);
+        pop(&mut consumer, 2, &[2]);
+        sender.join().unwrap();
+    });
+}
+
+/// Payload beside the cells is not overwritten before it has been read: two lines, a message takes one, so the
+/// third waits for the first.
+#[test]
+fn payload_waits_for_its_reader() {
+    const LENGTH: usize = INLINE_BYTES + 1;
+    loom::model(|| {
+        let memory = Memory::new(4, 4);
+        let theirs = memory.clone();
+        let sender = thread::spawn(move || {
+            let mut producer = Producer::new(theirs.ring());
+            for number in 1..=5 {
+                push(&mut producer, number, &[number as u8; LENGTH]);
+            }
+        });
+        let mut consumer = Consumer::new(memory.ring());
+        for number in 1..=5 {
+            pop(&mut consumer, number, &[number as u8; LENGTH]);
+        }
+        sender.join().unwrap();
+    });
+}
+
+/// The counter for the layer above is seen with everything that came before it.
+#[test]
+fn released_carries_what_came_before() {
+    loom::model(|| {
+        let memory = Memory::new(2, 4);
+        let theirs = memory.clone();
+        let reader = thread::spawn(move || {
+            let mut consumer = Consumer::new(theirs.ring());
+            pop(&mut consumer, 1, &[1]);
+            consumer.release(1);
+        });
+        let mut producer = Producer::new(memory.ring());
+        push(&mut producer, 1, &[1]);
+        while producer.released() == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(producer.pushed(), 1);
+        reader.join().unwrap();
+    });
+}

@@ -1,0 +1,138 @@
+//! Waiting: wake-ups by ring and notice, time, and that sleeping costs nothing.
+#![cfg(not(loom))]
+
+mod common;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::watched;
+use shm_core::wait::wait_until;
+use shm_core::{Backoff, Bell, Doorbell};
+
+fn bell(label: &str) -> Bell {
+    let name = common::name(label);
+    let bell = Bell::create(&name).unwrap();
+    Bell::unlink(&name).unwrap();
+    bell
+}
+
+fn wait_for(bell: &Bell, doorbell: &Doorbell, value: &AtomicU64, wanted: u64) {
+    let condition = || (value.load(Ordering::Acquire) >= wanted).then_some(());
+    wait_until(bell, doorbell, Backoff::new(0, 0), condition, || Ok::<_, ()>(None)).unwrap();
+}
+
+#[test]
+fn two_threads_wake_each_other_many_times_without_losing_a_ring() {
+    watched("ping pong", || {
+        let (bells, doorbells) = ([bell("pp0"), bell("pp1")], [Doorbell::new(), Doorbell::new()]);
+        let turns = [AtomicU64::new(0), AtomicU64::new(0)];
+        let play = |me: usize, rounds: u64| {
+            let other = 1 - me;
+            for round in 1..=rounds {
+                if me == 1 {
+                    wait_for(&bells[me], &doorbells[me], &turns[me], round);
+                }
+                turns[other].store(round, Ordering::Release);
+                bells[other].ring(&doorbells[other]);
+                if me == 0 {
+                    wait_for(&bells[me], &doorbells[me], &turns[me], round);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| play(0, 20_000));
+            scope.spawn(|| play(1, 20_000));
+        });
+    });
+}
+
+#[test]
+fn several_ringers_and_one_sleeper() {
+    watched("ringers", || {
+        const EACH: u64 = 5_000;
+        let (bell, doorbell, count) = (bell("many"), Doorbell::new(), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..EACH {
+                        count.fetch_add(1, Ordering::Release);
+                        bell.ring(&doorbell);
+                    }
+                });
+            }
+            (1..=3 * EACH).for_each(|wanted| wait_for(&bell, &doorbell, &count, wanted));
+        });
+    });
+}
+
+#[test]
+fn a_notice_wakes_a_sleeper_whose_ringer_died_halfway() {
+    watched("notice", || {
+        let (bell, doorbell, count) = (bell("notice"), Doorbell::new(), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| wait_for(&bell, &doorbell, &count, 1));
+            thread::sleep(Duration::from_millis(50));
+            // What a ringer does before it dies: the word is AWAKE, the owner still sleeps.
+            bell.cancel(&doorbell);
+            count.store(1, Ordering::Release);
+            bell.ring(&doorbell);
+            assert!(!sleeper.is_finished() || cfg!(feature = "named-semaphores"));
+            bell.notify(&doorbell);
+        });
+    });
+}
+
+#[test]
+fn a_park_without_a_ring_lasts_its_time() {
+    let (bell, doorbell) = (bell("time"), Doorbell::new());
+    let begin = Instant::now();
+    bell.prepare(&doorbell);
+    bell.park(&doorbell, Some(Duration::from_millis(30)));
+    assert!(begin.elapsed() >= Duration::from_millis(30));
+}
+
+#[test]
+fn a_ring_between_prepare_and_park_is_kept() {
+    watched("kept", || {
+        let (bell, doorbell) = (bell("kept"), Doorbell::new());
+        for _ in 0..100 {
+            bell.prepare(&doorbell);
+            bell.ring(&doorbell);
+            bell.park(&doorbell, None);
+        }
+    });
+}
+
+#[test]
+fn an_interrupt_ends_a_wait_but_a_condition_that_came_true_wins() {
+    let (bell, doorbell) = (bell("inter"), Doorbell::new());
+    let backoff = Backoff::new(3, 3);
+    let never = wait_until(&bell, &doorbell, backoff, || None::<()>, || Err("peer is gone"));
+    assert_eq!(never, Err("peer is gone"));
+    let came = std::cell::Cell::new(false);
+    let interrupt = || {
+        came.set(true);
+        Err("peer is gone")
+    };
+    let last_look = wait_until(&bell, &doorbell, backoff, || came.get().then_some(7), interrupt);
+    assert_eq!(last_look, Ok(7));
+}
+
+#[test]
+fn a_sleeper_uses_no_processor_time() {
+    let (bell, doorbell) = (bell("idle"), Doorbell::new());
+    let before = ticks();
+    bell.prepare(&doorbell);
+    bell.park(&doorbell, Some(Duration::from_secs(1)));
+    // A tick is 10 ms: spinning would take 100.
+    assert!(ticks() - before <= 10);
+}
+
+/// User and system time of this thread in clock ticks.
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
