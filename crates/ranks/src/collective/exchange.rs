@@ -1,0 +1,226 @@
+//! Scatter and all-to-all: every pair of ranks has elements of its own. What fits goes through the board in one
+//! round; the rest goes as messages, all of them under way at the same time.
+
+use bytemuck::Pod;
+
+use super::gather::Varying;
+use super::{Collective, Kind};
+use crate::error::{Error, Result};
+use crate::world::World;
+
+impl World {
+    /// Gives each rank its part of `data` on `root`, rank by rank, in `result`; `data` has `size() * result.len()`
+    /// elements on the root and is not looked at elsewhere. Blocks until this rank has its part; on the root until
+    /// `data` may be used again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LengthMismatch`](crate::Error::LengthMismatch),
+    /// [`Error::CollectiveMismatch`](crate::Error::CollectiveMismatch) if ranks have different lengths,
+    /// [`Error::PeerGone`](crate::Error::PeerGone), [`Error::RankOutOfRange`](crate::Error::RankOutOfRange).
+    ///
+    /// # MPI
+    /// `MPI_Scatter`.
+    #[track_caller]
+    pub fn scatter<T: Pod>(&self, data: &[T], result: &mut [T], root: usize) -> Result<()> {
+        let part = size_of_val(result);
+        let collective = Collective::new::<T>(self, Kind::Scatter, Some(root), part)?;
+        let me = self.rank();
+        let all: &[u8] = bytemuck::cast_slice(data);
+        let fits = part * self.size() <= collective.capacity();
+        if root == me {
+            collective.check_length("data", data.len(), result.len() * self.size())?;
+            result.copy_from_slice(&data[me * result.len()..(me + 1) * result.len()]);
+            collective.show(&[(0, if fits { all } else { &[] })])?;
+            if !fits {
+                let parts = collective.others().map(|rank| (rank, &all[rank * part..(rank + 1) * part]));
+                self.exchange(parts.collect(), Vec::new(), collective.caller())?;
+            }
+            return Ok(());
+        }
+        let result = bytemuck::cast_slice_mut(result);
+        collective.show(&[])?;
+        collective.hear(root)?;
+        match fits {
+            true => collective.read(root, me * part, result),
+            false => self.exchange(Vec::new(), vec![(root, result)], collective.caller()),
+        }
+    }
+
+    /// Gives each rank its part of `data` on `root`: first `counts[0]` elements to rank 0, then `counts[1]` to rank 1,
+    /// and so on. `data` and `counts` are not looked at elsewhere: a rank learns its count here. Blocks until this rank
+    /// has its part; on the root until `data` may be used again.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::scatter`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    ///
+    /// # MPI
+    /// `MPI_Scatter` of the counts and `MPI_Scatterv`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// ranks::spawn(2, |world| {
+    ///     let part = world.scatter_varying(&[1, 2, 3], &[1, 2], 0).unwrap();
+    ///     assert_eq!(part, if world.rank() == 0 { vec![1] } else { vec![2, 3] });
+    /// })?;
+    /// # Ok::<(), ranks::Error>(())
+    /// ```
+    #[track_caller]
+    #[doc(alias = "scatterv")]
+    pub fn scatter_varying<T: Pod>(&self, data: &[T], counts: &[usize], root: usize) -> Result<Vec<T>> {
+        let collective = Collective::new::<T>(self, Kind::ScatterVarying, Some(root), 0)?;
+        let me = self.rank();
+        if root == me {
+            collective.check_counts(data.len(), counts)?;
+            collective.show(&[(0, bytemuck::cast_slice(&as_words(counts)))])?;
+            let parts = split(data, counts);
+            let sends = collective.others().filter(|&rank| counts[rank] > 0);
+            let sends = sends.map(|rank| (rank, bytemuck::cast_slice(parts[rank]))).collect();
+            self.exchange(sends, Vec::new(), collective.caller())?;
+            return Ok(parts[me].to_vec());
+        }
+        collective.show(&[])?;
+        collective.hear(root)?;
+        let mut count = [0u64];
+        collective.read(root, me * 8, bytemuck::cast_slice_mut(&mut count))?;
+        let mut part = collective.zeroed(count[0])?;
+        if count[0] > 0 {
+            let receives = vec![(root, bytemuck::cast_slice_mut(&mut part))];
+            self.exchange(Vec::new(), receives, collective.caller())?;
+        }
+        Ok(part)
+    }
+
+    /// Gives rank `r` the `r`-th part of `data`, and receives from rank `r` the `r`-th part of `result`. Both have the
+    /// same length on all ranks, a multiple of `size()`. Blocks until this rank has everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::scatter`].
+    ///
+    /// # MPI
+    /// `MPI_Alltoall`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// ranks::spawn(2, |world| {
+    ///     let me = world.rank() as i32;
+    ///     let mut result = [0; 2];
+    ///     world.all_to_all(&[10 * me, 10 * me + 1], &mut result).unwrap();
+    ///     assert_eq!(result, [me, 10 + me]);
+    /// })?;
+    /// # Ok::<(), ranks::Error>(())
+    /// ```
+    #[track_caller]
+    #[doc(alias = "alltoall")]
+    pub fn all_to_all<T: Pod>(&self, data: &[T], result: &mut [T]) -> Result<()> {
+        let collective = Collective::new::<T>(self, Kind::AllToAll, None, size_of_val(data))?;
+        let whole = data.len() / self.size() * self.size();
+        collective.check_length("data", data.len(), whole)?;
+        collective.check_length("result", result.len(), data.len())?;
+        let count = data.len() / self.size();
+        if size_of_val(data) > collective.capacity() {
+            // The ranks meet first, so that different lengths are found before messages of wrong lengths are.
+            collective.show(&[])?;
+            collective.hear_all()?;
+            let counts = vec![count; self.size()];
+            return collective.exchange_all(data, &counts, result, &counts);
+        }
+        let (me, part) = (self.rank(), count * size_of::<T>());
+        collective.show(&[(0, bytemuck::cast_slice(data))])?;
+        result[me * count..(me + 1) * count].copy_from_slice(&data[me * count..(me + 1) * count]);
+        for rank in collective.others() {
+            let target = &mut result[rank * count..(rank + 1) * count];
+            collective.hear(rank)?;
+            collective.read(rank, me * part, bytemuck::cast_slice_mut(target))?;
+        }
+        Ok(())
+    }
+
+    /// Gives rank `r` its part of `data`, `counts[r]` elements long, parts in the order of the ranks, and receives
+    /// from every rank what that has for this one: how much is learnt here. Blocks until this rank has everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::scatter_varying`].
+    ///
+    /// # MPI
+    /// `MPI_Alltoall` of the counts and `MPI_Alltoallv`.
+    #[track_caller]
+    #[doc(alias = "alltoallv")]
+    pub fn all_to_all_varying<T: Pod>(&self, data: &[T], counts: &[usize]) -> Result<Varying<T>> {
+        let collective = Collective::new::<T>(self, Kind::AllToAllVarying, None, 0)?;
+        collective.check_counts(data.len(), counts)?;
+        let me = self.rank();
+        collective.show(&[(0, bytemuck::cast_slice(&as_words(counts)))])?;
+        let mut theirs = vec![counts[me]; self.size()];
+        for rank in collective.others() {
+            let mut count = [0u64];
+            collective.hear(rank)?;
+            collective.read(rank, me * 8, bytemuck::cast_slice_mut(&mut count))?;
+            theirs[rank] = count[0] as usize;
+        }
+        let total = theirs.iter().fold(0usize, |total, &count| total.saturating_add(count));
+        let mut result = collective.zeroed(total as u64)?;
+        collective.exchange_all(data, counts, &mut result, &theirs)?;
+        Ok(Varying { data: result, counts: theirs })
+    }
+}
+
+impl Collective<'_> {
+    /// One count for each rank, and together they are all `elements`.
+    fn check_counts(&self, elements: usize, counts: &[usize]) -> Result<()> {
+        self.check_length("counts", counts.len(), self.world.size())?;
+        if let Some(total) = counts.iter().try_fold(0usize, |total, &count| total.checked_add(count)) {
+            return self.check_length("data", elements, total);
+        }
+        let what = "data (the sum of the counts overflows)";
+        let caller = self.caller();
+        let (operation, at) = (caller.operation, caller.at);
+        Err(Error::LengthMismatch { operation, what, found: elements, expected: usize::MAX, at })
+    }
+
+    /// Sends every rank its part of `data` and receives every rank's part into `result`.
+    fn exchange_all<T: Pod>(
+        &self,
+        data: &[T],
+        counts: &[usize],
+        result: &mut [T],
+        theirs: &[usize],
+    ) -> Result<()> {
+        let (me, size) = (self.world.rank(), self.world.size());
+        let parts = split(data, counts);
+        let mut receives = Vec::new();
+        let mut rest = result;
+        for (rank, &count) in theirs.iter().enumerate() {
+            let (part, tail) = rest.split_at_mut(count);
+            rest = tail;
+            if rank == me {
+                part.copy_from_slice(parts[me]);
+            } else if count > 0 {
+                receives.push((rank, bytemuck::cast_slice_mut(part)));
+            }
+        }
+        // Everyone begins with the next rank: otherwise all would send to rank 0 first.
+        let order = (1..size).map(|step| (me + step) % size).filter(|&rank| counts[rank] > 0);
+        let sends = order.map(|rank| (rank, bytemuck::cast_slice(parts[rank]))).collect();
+        self.world.exchange(sends, receives, self.caller())
+    }
+}
+
+fn as_words(counts: &[usize]) -> Vec<u64> {
+    counts.iter().map(|&count| count as u64).collect()
+}
+
+fn split<'d, T>(data: &'d [T], counts: &[usize]) -> Vec<&'d [T]> {
+    let mut rest = data;
+    let mut next = |&count: &usize| {
+        let (part, tail) = rest.split_at(count);
+        rest = tail;
+        part
+    };
+    counts.iter().map(&mut next).collect()
+}

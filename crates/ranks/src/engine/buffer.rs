@@ -1,0 +1,182 @@
+//! The user's memory while an operation is under way: owned by the engine, or borrowed from a caller who waits.
+//!
+//! # Safety
+//!
+//! Trusted for pointers to borrowed buffers. Who creates one ([`Outgoing::borrowed`], [`Incoming::borrowed`])
+//! promises to withdraw it from the engine before the borrow ends: `p2p.rs` does so before it returns, `scope.rs`
+//! before the scope ends.
+#![allow(unsafe_code)]
+
+use std::any::Any;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+/// A payload to be sent.
+pub(crate) enum Outgoing {
+    /// The engine has it until the request is completed.
+    Owned(Box<dyn OwnedPayload>),
+    /// A caller waits, or a scope is open.
+    Borrowed(BorrowedPayload),
+    /// Handed back, or never there.
+    Gone,
+}
+
+/// A `Vec` of plain elements whose type the engine does not know.
+pub(crate) trait OwnedPayload: Send {
+    fn bytes(&self) -> &[u8];
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<T: NoUninit + Send> OwnedPayload for Vec<T> {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// A slice of somebody else's memory.
+pub(crate) struct BorrowedPayload {
+    start: *const u8,
+    length: usize,
+}
+
+// SAFETY: the memory is plain bytes behind a shared borrow, readable from any thread.
+unsafe impl Send for BorrowedPayload {}
+
+impl Outgoing {
+    /// # Safety
+    ///
+    /// The engine must drop the result before the borrow of `bytes` ends.
+    pub(crate) unsafe fn borrowed(bytes: &[u8]) -> Self {
+        Self::Borrowed(BorrowedPayload { start: bytes.as_ptr(), length: bytes.len() })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(payload) => payload.bytes(),
+            // SAFETY: by the contract of `borrowed` the slice is still borrowed.
+            Self::Borrowed(payload) => unsafe { std::slice::from_raw_parts(payload.start, payload.length) },
+            Self::Gone => &[],
+        }
+    }
+
+    /// A private copy of the payload.
+    pub(crate) fn copy(&self) -> Self {
+        Self::Owned(Box::new(self.bytes().to_vec()))
+    }
+
+    /// Takes a private copy, so that the borrow may end.
+    pub(crate) fn detach(&mut self) {
+        if let Self::Borrowed(_) = self {
+            *self = self.copy();
+        }
+    }
+}
+
+/// A place for a message that comes in.
+pub(crate) enum Incoming {
+    /// The engine has it until the request is completed.
+    Owned(Box<dyn OwnedBuffer>),
+    /// A caller waits, or a scope is open.
+    Borrowed(BorrowedBuffer),
+    /// Nobody wants the message any more.
+    Discard,
+}
+
+/// A `Vec` to be filled whose element type the engine does not know.
+pub(crate) trait OwnedBuffer: Send {
+    /// Makes room for a message of `length` bytes.
+    fn prepare(&mut self, length: u64) -> Result<(), Unfit>;
+    fn bytes_mut(&mut self) -> &mut [u8];
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// Why a message does not go into a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// The buffer has only this many bytes.
+    TooShort(u64),
+    /// No memory, or no whole number of elements.
+    NoMemory,
+}
+
+/// A vector that grows to the length of the message.
+pub(crate) struct Growing<T>(pub(crate) Vec<T>);
+
+impl<T: AnyBitPattern + NoUninit + Send> OwnedBuffer for Growing<T> {
+    fn prepare(&mut self, length: u64) -> Result<(), Unfit> {
+        let bytes = usize::try_from(length).map_err(|_| Unfit::NoMemory)?;
+        let elements = bytes.div_ceil(size_of::<T>().max(1));
+        self.0 = bytemuck::allocation::try_zeroed_vec(elements).map_err(|()| Unfit::NoMemory)?;
+        Ok(())
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        Box::new(self.0)
+    }
+}
+
+/// A vector that keeps its length.
+pub(crate) struct Fixed<T>(pub(crate) Vec<T>);
+
+impl<T: AnyBitPattern + NoUninit + Send> OwnedBuffer for Fixed<T> {
+    fn prepare(&mut self, length: u64) -> Result<(), Unfit> {
+        let room = self.bytes_mut().len() as u64;
+        if length > room { Err(Unfit::TooShort(room)) } else { Ok(()) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        Box::new(self.0)
+    }
+}
+
+/// A mutable slice of somebody else's memory.
+pub(crate) struct BorrowedBuffer {
+    start: *mut u8,
+    length: usize,
+}
+
+// SAFETY: the memory is plain bytes behind an exclusive borrow, writable from any one thread.
+unsafe impl Send for BorrowedBuffer {}
+
+impl Incoming {
+    /// # Safety
+    ///
+    /// The engine must drop the result before the borrow of `bytes` ends.
+    pub(crate) unsafe fn borrowed(bytes: &mut [u8]) -> Self {
+        Self::Borrowed(BorrowedBuffer { start: bytes.as_mut_ptr(), length: bytes.len() })
+    }
+
+    pub(crate) fn prepare(&mut self, length: u64) -> Result<(), Unfit> {
+        match self {
+            Self::Owned(buffer) => buffer.prepare(length),
+            Self::Borrowed(buffer) if length > buffer.length as u64 => {
+                Err(Unfit::TooShort(buffer.length as u64))
+            }
+            Self::Borrowed(_) | Self::Discard => Ok(()),
+        }
+    }
+
+    /// The memory to fill; `None` if what comes is to be thrown away.
+    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        match self {
+            Self::Owned(buffer) => Some(buffer.bytes_mut()),
+            Self::Borrowed(buffer) => {
+                // SAFETY: by the contract of `borrowed` the slice is still exclusively borrowed.
+                Some(unsafe { std::slice::from_raw_parts_mut(buffer.start, buffer.length) })
+            }
+            Self::Discard => None,
+        }
+    }
+}

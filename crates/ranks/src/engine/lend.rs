@@ -1,0 +1,117 @@
+//! This rank's pool of chunks: which of them may go to which destination.
+//!
+//! Two rules keep one long message from stopping others (docs/decisions/003-bulk-lane.md):
+//!
+//! 1. For every destination that holds no chunk of a matched message, one chunk is kept back.
+//! 2. Messages that nobody has matched yet get chunks only while half the pool is free beyond that.
+//!
+//! So `free >= destinations without a matched chunk` holds always: [`Lender::lend_matched`] can serve every
+//! destination in turn, whatever the others do.
+
+use shm_core::pool::{Owner, Pool};
+
+pub(crate) struct Lender {
+    owner: Owner<'static>,
+    chunk_bytes: usize,
+    chunks: usize,
+    loans: Vec<Loan>,
+    /// Chunks of matched messages that each destination holds.
+    matched: Vec<u32>,
+    /// Destinations that hold none.
+    without: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Loan {
+    destination: u32,
+    message: u32,
+    matched: bool,
+}
+
+impl Lender {
+    pub(crate) fn new(pool: Pool<'static>, destinations: usize) -> Self {
+        let idle = Loan { destination: 0, message: 0, matched: false };
+        Self {
+            owner: Owner::new(pool),
+            chunk_bytes: pool.chunk_bytes(),
+            chunks: pool.chunks(),
+            loans: vec![idle; pool.chunks()],
+            matched: vec![0; destinations],
+            without: destinations,
+        }
+    }
+
+    pub(crate) fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    /// Fills a chunk for a message that is matched: its receiver will empty it.
+    pub(crate) fn lend_matched(&mut self, destination: usize, message: u32, data: &[u8]) -> Option<u32> {
+        if !self.may_lend_matched(destination) {
+            self.reclaim();
+            if !self.may_lend_matched(destination) {
+                return None;
+            }
+        }
+        let chunk = self.owner.lend(data)?;
+        self.loans[chunk as usize] = Loan { destination: destination as u32, message, matched: true };
+        self.count_matched(destination);
+        Some(chunk)
+    }
+
+    /// Fills a chunk for a message that is not matched yet.
+    pub(crate) fn lend_early(&mut self, destination: usize, message: u32, data: &[u8]) -> Option<u32> {
+        if self.owner.free() <= self.without + self.chunks / 2 {
+            self.reclaim();
+            if self.owner.free() <= self.without + self.chunks / 2 {
+                return None;
+            }
+        }
+        let chunk = self.owner.lend(data)?;
+        self.loans[chunk as usize] = Loan { destination: destination as u32, message, matched: false };
+        Some(chunk)
+    }
+
+    /// The message has been matched: its early chunks will come back.
+    pub(crate) fn matched(&mut self, destination: usize, message: u32) {
+        self.reclaim();
+        let lent: Vec<u32> = self.owner.lent().collect();
+        for chunk in lent {
+            let loan = &mut self.loans[chunk as usize];
+            if loan.destination as usize == destination && loan.message == message && !loan.matched {
+                loan.matched = true;
+                self.count_matched(destination);
+            }
+        }
+    }
+
+    /// The destination has left the job: what it holds is free.
+    pub(crate) fn forget(&mut self, destination: usize) {
+        let loans = &self.loans;
+        self.owner.take_back(|chunk| loans[chunk as usize].destination as usize == destination);
+        self.without += usize::from(self.matched[destination] > 0);
+        self.matched[destination] = 0;
+    }
+
+    fn may_lend_matched(&self, destination: usize) -> bool {
+        let others_without = self.without - usize::from(self.matched[destination] == 0);
+        self.owner.free() > others_without
+    }
+
+    fn count_matched(&mut self, destination: usize) {
+        self.without -= usize::from(self.matched[destination] == 0);
+        self.matched[destination] += 1;
+    }
+
+    fn reclaim(&mut self) {
+        let (loans, matched, without) = (&self.loans, &mut self.matched, &mut self.without);
+        self.owner.reclaim(|chunk| {
+            let loan = loans[chunk as usize];
+            if loan.matched {
+                let held = &mut matched[loan.destination as usize];
+                *held -= 1;
+                *without += usize::from(*held == 0);
+            }
+        });
+    }
+}

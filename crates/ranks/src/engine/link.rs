@@ -1,0 +1,137 @@
+//! What this rank knows of one other rank: both rings, what waits to go out, and the credit left.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+
+use shm_core::pool::Reader;
+use shm_core::ring::{Consumer, Producer};
+use shm_core::{Bell, Doorbell, SegmentError};
+
+use super::OperationId;
+use super::receive::Inflow;
+use crate::job::Job;
+
+/// What an eager message costs beyond its payload while it is unexpected: about the size of its entry.
+const ENVELOPE_COST: u64 = 64;
+
+/// What one unexpected message counts against the bound.
+#[inline]
+pub(crate) fn charge(length: u64) -> u64 {
+    length + ENVELOPE_COST
+}
+
+pub(crate) struct Link {
+    /// Where the other rank sleeps.
+    doorbell: &'static Doorbell,
+    bell: &'static Bell,
+    /// The ring to the other rank, made at the first message.
+    pub(crate) producer: Option<Producer<'static>>,
+    /// The ring from the other rank, once it has announced it.
+    pub(crate) consumer: Option<Consumer<'static>>,
+    /// The other rank's pool, from which its long messages are read.
+    pub(crate) chunks: Reader<'static>,
+    /// Answers that go out before anything else: message ids that were matched.
+    pub(crate) answers: VecDeque<u32>,
+    /// Sends whose envelope has not gone out yet, in order.
+    pub(crate) queue: VecDeque<OperationId>,
+    /// Matched sends with payload left, served in turn.
+    pub(crate) streams: VecDeque<OperationId>,
+    /// Rendezvous messages from the other rank, by its number.
+    pub(crate) inflows: HashMap<u32, Inflow>,
+    /// Charges of all eager messages sent.
+    pub(crate) charged: u64,
+    /// Charges that the receiver has released, as last seen.
+    pub(crate) released_seen: u64,
+    /// Charges of the eager messages from the other rank that have been matched ...
+    pub(crate) released: u64,
+    /// ... and how much of that it has been told.
+    pub(crate) released_published: u64,
+}
+
+impl Link {
+    pub(crate) fn new(job: &'static Job, other: usize) -> Self {
+        Self {
+            doorbell: &job.control(other).doorbell,
+            bell: job.bell(other),
+            producer: None,
+            consumer: None,
+            chunks: Reader::new(job.pool(other)),
+            answers: VecDeque::new(),
+            queue: VecDeque::new(),
+            streams: VecDeque::new(),
+            inflows: HashMap::new(),
+            charged: 0,
+            released_seen: 0,
+            released: 0,
+            released_published: 0,
+        }
+    }
+
+    /// Wakes the other rank if it sleeps, after the publishing store.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        self.bell.ring(self.doorbell);
+    }
+
+    /// Whether nothing waits to go out.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.answers.is_empty() && self.queue.is_empty() && self.streams.is_empty()
+    }
+
+    /// Whether no matched message is under way in either direction, nor its answer.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.answers.is_empty() && self.inflows.values().all(|inflow| inflow.receive.is_none())
+    }
+
+    /// Whether one more unexpected message of `length` bytes stays within `bound`.
+    #[inline]
+    pub(crate) fn has_credit(&mut self, length: u64, bound: u64) -> bool {
+        let after = self.charged + charge(length);
+        if after - self.released_seen <= bound {
+            return true;
+        }
+        self.refresh_credit();
+        after - self.released_seen <= bound
+    }
+
+    #[cold]
+    fn refresh_credit(&mut self) {
+        let released = self.producer.as_ref().map_or(0, Producer::released);
+        // From shared memory: only what was charged can have been released.
+        if (self.released_seen..=self.charged).contains(&released) {
+            self.released_seen = released;
+        }
+    }
+
+    /// Counts an eager message as matched, and tells the sender now and then.
+    #[inline]
+    pub(crate) fn release(&mut self, length: u64, bound: u64) {
+        self.released += charge(length);
+        if self.released - self.released_published >= bound / 8 {
+            self.released_published = self.released;
+            if let Some(consumer) = &self.consumer {
+                consumer.release(self.released);
+            }
+        }
+    }
+}
+
+/// Reserves and announces the ring from `sender` to `receiver`.
+pub(crate) fn open_ring(
+    job: &'static Job,
+    sender: usize,
+    receiver: usize,
+) -> Result<Producer<'static>, SegmentError> {
+    job.segment().reserve(job.geometry().ring(sender, receiver))?;
+    let bits = &job.control(receiver).senders.bits[sender / 64];
+    // SYNC ring-announce: the receiver touches the ring only after it has seen the bit.
+    bits.fetch_or(1 << (sender % 64), AcqRel);
+    Ok(Producer::new(job.ring(sender, receiver)))
+}
+
+/// The set of ranks that have announced rings to `receiver`, 64 at a time.
+#[inline]
+pub(crate) fn announced(job: &Job, receiver: usize, word: usize) -> u64 {
+    // SYNC ring-announce
+    job.control(receiver).senders.bits[word].load(Acquire)
+}

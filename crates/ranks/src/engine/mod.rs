@@ -1,0 +1,138 @@
+//! The engine of one rank: all operations under way, and the lanes to all other ranks.
+//!
+//! ```text
+//! send.rs      operations that send: eager, rendezvous, chunks, flow control
+//! receive.rs   operations that receive: matching, delivery, truncation
+//! progress.rs  one look at everything: cells that came in, work that can go out
+//! wait.rs      spin, yield, park; ranks that leave
+//! link.rs      what this rank knows of one other: ring halves, queue, credit
+//! lend.rs      this rank's pool: which chunks may go to whom
+//! buffer.rs    the user's memory
+//! ```
+//!
+//! One thread at a time runs it, inside calls of the user: there is no progress thread. Every blocking call
+//! progresses all operations.
+
+pub(crate) mod buffer;
+mod lend;
+mod link;
+mod progress;
+pub(crate) mod receive;
+pub(crate) mod send;
+pub(crate) mod slab;
+pub(crate) mod wait;
+
+use shm_core::board::Board;
+
+use crate::call_site::CallSites;
+use crate::engine::lend::Lender;
+use crate::engine::link::Link;
+use crate::engine::receive::{Kept, Receive};
+use crate::engine::send::Send;
+use crate::engine::slab::Slab;
+use crate::engine::wait::Patience;
+use crate::error::{CallSite, Error};
+use crate::job::Job;
+use crate::matching::{Posted, Unexpected};
+
+/// Names an operation for as long as it is under way.
+pub(crate) type OperationId = u32;
+
+/// Which call of the user an operation belongs to: for errors and for the status line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) operation: &'static str,
+    pub(crate) at: CallSite,
+}
+
+impl Caller {
+    #[track_caller]
+    pub(crate) fn new(operation: &'static str) -> Self {
+        Self { operation, at: CallSite::here() }
+    }
+}
+
+pub(crate) struct Engine {
+    pub(crate) job: &'static Job,
+    pub(crate) rank: usize,
+    pub(crate) size: usize,
+    eager_limit: usize,
+    unexpected_bound: u64,
+    pub(crate) call_sites: CallSites,
+
+    links: Vec<Link>,
+    /// Ranks whose ring to this one is in use.
+    incoming: Vec<usize>,
+    /// The sets of announced rings as last seen.
+    announced: Vec<u64>,
+    /// Ranks for which something waits to go out.
+    outgoing: Vec<usize>,
+    lender: Option<Lender>,
+
+    pub(crate) sends: Slab<Send>,
+    pub(crate) receives: Slab<Receive>,
+    posted: Posted<OperationId>,
+    unexpected: Unexpected<Kept>,
+    /// Sends to this rank itself that wait for their receive or for the user, and sends that nobody waits for.
+    unfinished_sends: usize,
+
+    pub(crate) board: Option<Board<'static>>,
+    /// The first disagreement in a collective: none can be trusted after it.
+    pub(crate) disagreement: Option<Box<crate::collective::Disagreement>>,
+    patience: Patience,
+    departures_seen: u32,
+    departed: Vec<bool>,
+    /// Ranks that match no more messages: they have left, or are about to.
+    refusing: Vec<bool>,
+    /// The first failure of a send that nobody waits for: `finalize` reports it.
+    pub(crate) lost_send: Option<Error>,
+    /// Sends and receives that took the short way, which progresses nothing else.
+    short_ways: u32,
+    /// What was found wrong with the segment: whatever has to wait fails from then on.
+    damage: Option<String>,
+}
+
+impl Engine {
+    pub(crate) fn new(job: &'static Job, rank: usize) -> Self {
+        use std::sync::atomic::Ordering::Relaxed;
+        let geometry = job.geometry();
+        let size = geometry.ranks;
+        let cores = job.header().cores.load(Relaxed) as usize;
+        Self {
+            job,
+            rank,
+            size,
+            eager_limit: geometry.eager_limit,
+            unexpected_bound: job.header().unexpected_bound.load(Relaxed),
+            call_sites: CallSites::new(job),
+            links: (0..size).map(|other| Link::new(job, other)).collect(),
+            incoming: Vec::new(),
+            announced: vec![0; size.div_ceil(64)],
+            outgoing: Vec::new(),
+            lender: None,
+            sends: Slab::new(),
+            receives: Slab::new(),
+            posted: Posted::new(size),
+            unexpected: Unexpected::new(size),
+            unfinished_sends: 0,
+            board: None,
+            disagreement: None,
+            patience: Patience::new(size <= cores),
+            departures_seen: 0,
+            departed: vec![false; size],
+            refusing: vec![false; size],
+            lost_send: None,
+            short_ways: 0,
+            damage: None,
+        }
+    }
+
+    /// Wakes all other ranks that sleep, after the publishing store.
+    pub(crate) fn wake_others(&self) {
+        for (other, link) in self.links.iter().enumerate() {
+            if other != self.rank {
+                link.wake();
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One look at everything: what came in, and what can go out now.
+
+use shm_core::ring::Body;
+
+use super::Engine;
+use super::link::announced;
+use super::receive::{Inflow, Kept};
+use crate::envelope::{self, Envelope};
+use crate::error::{Error, Result};
+
+/// Cells taken from one ring before the others get their turn.
+const CELLS_PER_TURN: usize = 64;
+
+impl Engine {
+    /// Moves whatever can move, without blocking; whether anything did.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if the segment holds nonsense, [`Error::Segment`] if it cannot grow.
+    #[inline]
+    pub(crate) fn progress(&mut self) -> Result<bool> {
+        self.notice_rings();
+        let mut moved = false;
+        for index in 0..self.incoming.len() {
+            moved |= self.drain(self.incoming[index])?;
+        }
+        if !self.outgoing.is_empty() {
+            moved |= self.flush_all();
+        }
+        Ok(moved)
+    }
+
+    /// Starts to listen to ranks that have sent their first message.
+    #[inline]
+    pub(super) fn notice_rings(&mut self) {
+        for word in 0..self.announced.len() {
+            let now = announced(self.job, self.rank, word);
+            if now != self.announced[word] {
+                self.open_announced(word, now);
+            }
+        }
+    }
+
+    #[cold]
+    fn open_announced(&mut self, word: usize, now: u64) {
+        let new = now & !self.announced[word];
+        self.announced[word] = now;
+        for source in (0..64).filter(|bit| new >> bit & 1 == 1).map(|bit| word * 64 + bit) {
+            // Bits of ranks that do not exist, and this rank's own, can only be damage; nothing is lost with them.
+            if source < self.size && source != self.rank {
+                self.links[source].consumer =
+                    Some(shm_core::ring::Consumer::new(self.job.ring(source, self.rank)));
+                self.incoming.push(source);
+            }
+        }
+    }
+
+    /// Takes the cells that have come from `source`, up to one turn; whether there were any.
+    #[inline]
+    pub(crate) fn drain(&mut self, source: usize) -> Result<bool> {
+        let Some(consumer) = &self.links[source].consumer else { return Ok(false) };
+        if !consumer.is_ready() {
+            return Ok(false);
+        }
+        for _ in 0..CELLS_PER_TURN {
+            let Some(consumer) = &self.links[source].consumer else { break };
+            let Some(body) = consumer.peek() else { break };
+            let body = body.map_err(|error| self.damaged(format!("{error} (ring from rank {source})")))?;
+            self.take_cell(source, &body)?;
+            self.pop(source, &body);
+        }
+        Ok(true)
+    }
+
+    /// Gives the cell back; wakes its sender if that may wait for room.
+    #[inline]
+    pub(crate) fn pop(&mut self, source: usize, body: &Body) {
+        if let Some(consumer) = &mut self.links[source].consumer
+            && consumer.pop(body)
+        {
+            self.links[source].wake();
+        }
+    }
+
+    fn take_cell(&mut self, source: usize, body: &Body) -> Result<()> {
+        let [message, chunk, length, ..] = body.words;
+        let outcome = match envelope::kind(body) {
+            envelope::EAGER => self.take_eager(source, body),
+            envelope::RENDEZVOUS => return self.take_rendezvous(source, body),
+            envelope::CHUNK => self.receive_chunk(source, message, chunk, length),
+            envelope::DATA => self.take_data(source, message, body),
+            envelope::MATCH => self.on_match(source, message),
+            kind => Err(format!("a cell of unknown kind {kind} from rank {source}")),
+        };
+        outcome.map_err(|what| self.damaged(what))
+    }
+
+    fn take_eager(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
+        let envelope = checked_envelope(source, body)?;
+        if envelope.length != body.payload_bytes() as u64 {
+            let found = body.payload_bytes();
+            return Err(format!("an eager message of {} bytes with {found} of them", envelope.length));
+        }
+        match self.take_posted(&envelope) {
+            Some(id) => {
+                // Taken out for the call: delivering needs the rest of the engine.
+                let Some(consumer) = self.links[source].consumer.take() else { return Ok(()) };
+                self.deliver_with(id, &envelope, |buffer| consumer.copy_payload(body, buffer));
+                self.links[source].consumer = Some(consumer);
+                self.links[source].release(envelope.length, self.unexpected_bound);
+            }
+            None => {
+                let mut payload = vec![0; body.payload_bytes()].into_boxed_slice();
+                if let Some(consumer) = &self.links[source].consumer {
+                    consumer.copy_payload(body, &mut payload);
+                }
+                self.keep_unexpected(envelope, Kept::Eager(payload));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_rendezvous(&mut self, source: usize, body: &Body) -> Result<()> {
+        let envelope = checked_envelope(source, body).map_err(|what| self.damaged(what))?;
+        let number = body.inline_payload().and_then(|bytes| bytes.try_into().ok());
+        let Some(message) = number.map(u32::from_le_bytes) else {
+            return Err(self.damaged(format!("a rendezvous message from rank {source} without a number")));
+        };
+        if self.has_posted(&envelope) {
+            // Before anything changes: without room for the answer the message stays in its ring.
+            self.open_lanes(source, 0)?;
+        }
+        let inflow = Inflow { envelope, receive: None, received: 0, early: Vec::new() };
+        if self.links[source].inflows.insert(message, inflow).is_some() {
+            return Err(self.damaged(format!("rank {source} uses the message number {message} twice")));
+        }
+        match self.take_posted(&envelope) {
+            Some(id) => self.begin_inflow(id, source, message)?,
+            None => self.keep_unexpected(envelope, Kept::Rendezvous(message)),
+        }
+        Ok(())
+    }
+
+    fn take_data(&mut self, source: usize, message: u32, body: &Body) -> std::result::Result<(), String> {
+        let Some(consumer) = self.links[source].consumer.take() else { return Ok(()) };
+        let length = body.payload_bytes();
+        let outcome =
+            self.receive_data(source, message, length, |buffer| consumer.copy_payload(body, buffer));
+        self.links[source].consumer = Some(consumer);
+        outcome
+    }
+
+    #[cold]
+    fn flush_all(&mut self) -> bool {
+        let mut moved = false;
+        for destination in std::mem::take(&mut self.outgoing) {
+            moved |= self.flush(destination);
+            if !self.links[destination].is_idle() && !self.outgoing.contains(&destination) {
+                self.outgoing.push(destination);
+            }
+        }
+        moved
+    }
+
+    /// Remembers that the segment cannot be trusted any more.
+    #[cold]
+    pub(crate) fn damaged(&mut self, what: String) -> Error {
+        self.damage.get_or_insert_with(|| what.clone());
+        Error::Damaged { what }
+    }
+}
+
+/// The envelope of a cell, if it says where it really comes from.
+fn checked_envelope(source: usize, body: &Body) -> std::result::Result<Envelope, String> {
+    let envelope = Envelope::from_body(body);
+    if usize::from(envelope.source) != source || usize::try_from(envelope.length).is_err() {
+        return Err(format!("a message in the ring from rank {source} says it is from {}", envelope.source));
+    }
+    Ok(envelope)
+}

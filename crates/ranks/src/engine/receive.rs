@@ -1,0 +1,475 @@
+//! Operations that receive: posting, matching, delivery.
+//!
+//! | state | meaning | leaves it |
+//! |---|---|---|
+//! | Posted | waits for a message | a match => Filling (rendezvous), Done |
+//! | Filling | matched, payload on its way | last byte => Done |
+//! | Done | outcome known | the user takes it |
+
+use super::buffer::{Incoming, Unfit};
+use super::send::SendState;
+use super::{Caller, Engine, OperationId};
+use crate::call_site;
+use crate::envelope::{self, EAGER, Envelope};
+use crate::error::{Error, Result};
+use crate::matching::Pattern;
+use crate::status::Status;
+
+/// What type of elements a receive expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) element_type: u32,
+    pub(crate) name: &'static str,
+    pub(crate) object: bool,
+}
+
+impl Expected {
+    /// Whether the elements of a message are of this type; a message without any has no type.
+    #[inline]
+    fn accepts(&self, envelope: &Envelope) -> bool {
+        let same = envelope.is_object() == self.object
+            && (self.object || self.element_type == envelope.element_type);
+        same || envelope.length == 0
+    }
+}
+
+pub(crate) struct Receive {
+    pub(crate) pattern: Pattern,
+    pub(crate) expected: Expected,
+    pub(crate) buffer: Incoming,
+    pub(crate) outcome: Option<Result<Status>>,
+    /// A request or a blocked caller will ask for the outcome.
+    pub(crate) wanted: bool,
+    pub(crate) caller: Caller,
+}
+
+/// The payload of a message that came before its receive.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// Copied out of the ring: it is bounded per pair.
+    Eager(Box<[u8]>),
+    /// Still with the sender, except for early chunks; the sender's number of the message.
+    Rendezvous(u32),
+    /// A send of this rank itself.
+    FromSelf(OperationId),
+}
+
+/// A rendezvous message from one rank, from its envelope to its last byte.
+#[derive(Debug)]
+pub(crate) struct Inflow {
+    pub(crate) envelope: Envelope,
+    /// The receive that gets it, once matched.
+    pub(crate) receive: Option<OperationId>,
+    /// Payload bytes that have reached the buffer.
+    pub(crate) received: u64,
+    /// Chunks that came before the match, with their lengths.
+    pub(crate) early: Vec<(u32, u32)>,
+}
+
+/// What came of [`Engine::try_receive_now`].
+pub(crate) enum Now {
+    /// Here it is.
+    Received(Status),
+    /// Nothing has come from that rank.
+    NotYet,
+    /// It takes the long way: something else comes first, or the message is long, or it does not fit.
+    Otherwise,
+}
+
+impl Engine {
+    /// The short way of a blocking receive: the message is the next one in its ring, nothing else wants it, and it
+    /// fits. It is then copied straight into the buffer, and no operation is made.
+    #[inline]
+    pub(crate) fn try_receive_now(
+        &mut self,
+        source: usize,
+        pattern: &Pattern,
+        expected: &Expected,
+        buffer: &mut [u8],
+    ) -> Now {
+        if !self.posted.is_empty() || !self.unexpected.is_empty() {
+            return Now::Otherwise;
+        }
+        let link = &mut self.links[source];
+        let Some(consumer) = &mut link.consumer else { return Now::Otherwise };
+        let body = match consumer.peek() {
+            None => return Now::NotYet,
+            Some(Ok(body)) => body,
+            Some(Err(_)) => return Now::Otherwise,
+        };
+        let envelope = Envelope::from_body(&body);
+        let length = body.payload_bytes();
+        let direct = envelope::kind(&body) == EAGER
+            && usize::from(envelope.source) == source
+            && pattern.fits(&envelope)
+            && envelope.length == length as u64
+            && length <= buffer.len()
+            && expected.accepts(&envelope);
+        if !direct {
+            return Now::Otherwise;
+        }
+        consumer.copy_payload(&body, &mut buffer[..length]);
+        if consumer.pop(&body) {
+            link.wake();
+        }
+        link.release(envelope.length, self.unexpected_bound);
+        self.short_ways = self.short_ways.wrapping_add(1);
+        Now::Received(Status::of(&envelope))
+    }
+
+    /// Starts a receive. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// No shared memory could be reserved for the answer to a long message.
+    pub(crate) fn start_receive(
+        &mut self,
+        pattern: Pattern,
+        expected: Expected,
+        buffer: Incoming,
+        caller: Caller,
+    ) -> Result<OperationId> {
+        let id =
+            self.receives.insert(Receive { pattern, expected, buffer, outcome: None, wanted: true, caller });
+        if let Err(error) = self.prepare_answer(&pattern) {
+            self.receives.remove(id);
+            return Err(error);
+        }
+        match self.unexpected.take(&pattern) {
+            Some((envelope, kept)) => {
+                if let Err(error) = self.receive_kept(id, envelope, kept) {
+                    self.abandon_receive(id);
+                    return Err(error);
+                }
+            }
+            None => {
+                self.posted.post(pattern, id);
+                self.check_departed_source(id, pattern);
+            }
+        }
+        Ok(id)
+    }
+
+    /// Gives a message that was kept to its receive.
+    pub(crate) fn receive_kept(&mut self, id: OperationId, envelope: Envelope, kept: Kept) -> Result<()> {
+        let source = usize::from(envelope.source);
+        match kept {
+            Kept::Eager(payload) => {
+                self.links[source].release(envelope.length, self.unexpected_bound);
+                self.deliver(id, &envelope, &payload);
+            }
+            Kept::FromSelf(send) => {
+                let payload = match self.sends.get_mut(send) {
+                    Some(send) => std::mem::replace(&mut send.payload, super::buffer::Outgoing::Gone),
+                    None => super::buffer::Outgoing::Gone,
+                };
+                self.deliver(id, &envelope, payload.bytes());
+                if let Some(send) = self.sends.get_mut(send) {
+                    send.payload = payload;
+                    debug_assert_eq!(send.state, SendState::Offered);
+                }
+                self.finish_send(send);
+            }
+            Kept::Rendezvous(message) => {
+                self.begin_inflow(id, source, message)?;
+                self.check_departed_sender(source);
+            }
+        }
+        Ok(())
+    }
+
+    /// The receive for a message that has just arrived, if one is posted.
+    #[inline]
+    pub(crate) fn take_posted(&mut self, envelope: &Envelope) -> Option<OperationId> {
+        self.posted.take_match(envelope)
+    }
+
+    pub(crate) fn keep_unexpected(&mut self, envelope: Envelope, kept: Kept) {
+        self.unexpected.push(envelope, kept);
+    }
+
+    /// Completes a receive with a payload that lies in this process.
+    pub(crate) fn deliver(&mut self, id: OperationId, envelope: &Envelope, payload: &[u8]) {
+        self.deliver_with(id, envelope, |buffer| buffer.copy_from_slice(payload));
+    }
+
+    /// Completes a receive; `fill` copies the payload to a slice of exactly its length.
+    pub(crate) fn deliver_with(
+        &mut self,
+        id: OperationId,
+        envelope: &Envelope,
+        fill: impl FnOnce(&mut [u8]),
+    ) {
+        let accepted = self.accept(id, envelope);
+        let Some(receive) = self.receives.get_mut(id) else { return };
+        if accepted && let Some(bytes) = receive.buffer.bytes_mut() {
+            fill(&mut bytes[..envelope.length as usize]);
+        }
+        self.finish_receive(id, envelope);
+    }
+
+    /// Prepares the buffer for a matched message. If it does not fit, the receive fails, and what comes is
+    /// thrown away.
+    fn accept(&mut self, id: OperationId, envelope: &Envelope) -> bool {
+        let Some(receive) = self.receives.get_mut(id) else { return false };
+        let failure = mismatch(receive, envelope, &self.call_sites)
+            .or_else(|| unfit(receive, envelope, &self.call_sites));
+        let Some(failure) = failure else { return true };
+        receive.buffer = Incoming::Discard;
+        receive.outcome = Some(Err(failure));
+        false
+    }
+
+    fn finish_receive(&mut self, id: OperationId, envelope: &Envelope) {
+        let Some(receive) = self.receives.get_mut(id) else { return };
+        receive.outcome.get_or_insert_with(|| Ok(Status::of(envelope)));
+        if !receive.wanted {
+            self.receives.remove(id);
+        }
+    }
+
+    /// A rendezvous message has found its receive: asks for the payload, empties the early chunks.
+    pub(crate) fn begin_inflow(&mut self, id: OperationId, source: usize, message: u32) -> Result<()> {
+        let Some(inflow) = self.links[source].inflows.get_mut(&message) else { return Ok(()) };
+        inflow.receive = Some(id);
+        let envelope = inflow.envelope;
+        let early = std::mem::take(&mut inflow.early);
+        let fits = self.accept(id, &envelope);
+        // A receive that failed keeps its error; the message still has to be emptied.
+        let failure = match fits {
+            true => None,
+            false => self.receives.get_mut(id).and_then(|receive| receive.outcome.take()),
+        };
+        if let Some(failure) = failure {
+            self.fail_and_drain(id, source, message, failure);
+        }
+        self.answer_match(source, message)?;
+        for (chunk, length) in early {
+            self.receive_chunk(source, message, chunk, length).map_err(|what| self.damaged(what))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the receive go with its error and leaves the message to be thrown away by a receive of nobody.
+    fn fail_and_drain(&mut self, id: OperationId, source: usize, message: u32, failure: Result<Status>) {
+        let Some(receive) = self.receives.get_mut(id) else { return };
+        let drain = Receive {
+            pattern: receive.pattern,
+            expected: receive.expected,
+            buffer: Incoming::Discard,
+            outcome: None,
+            wanted: false,
+            caller: receive.caller,
+        };
+        receive.outcome = Some(failure);
+        if !receive.wanted {
+            self.receives.remove(id);
+        }
+        let drain = self.receives.insert(drain);
+        if let Some(inflow) = self.links[source].inflows.get_mut(&message) {
+            inflow.receive = Some(drain);
+        }
+    }
+
+    /// The next chunk of a rendezvous message.
+    pub(crate) fn receive_chunk(
+        &mut self,
+        source: usize,
+        message: u32,
+        chunk: u32,
+        length: u32,
+    ) -> std::result::Result<(), String> {
+        let link = &mut self.links[source];
+        link.chunks.check(chunk, length as usize).map_err(|error| error.to_string())?;
+        let Some(inflow) = link.inflows.get_mut(&message) else {
+            return Err(format!("a chunk from rank {source} belongs to no message"));
+        };
+        let left = inflow.envelope.length - inflow.received - early_bytes(&inflow.early);
+        if u64::from(length) > left || length == 0 {
+            return Err(format!("a chunk of {length} bytes from rank {source}, {left} are left"));
+        }
+        let Some(id) = inflow.receive else {
+            inflow.early.push((chunk, length));
+            return Ok(());
+        };
+        let start = inflow.received as usize;
+        inflow.received += u64::from(length);
+        let bytes = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
+        if let Some(bytes) = bytes {
+            let piece = &mut bytes[start..start + length as usize];
+            link.chunks.copy_out(chunk, piece).map_err(|error| error.to_string())?;
+        }
+        link.chunks.give_back(chunk).map_err(|error| error.to_string())?;
+        self.links[source].wake();
+        self.end_inflow_if_complete(source, message);
+        Ok(())
+    }
+
+    /// The whole payload of a short rendezvous message; `fill` copies it.
+    pub(crate) fn receive_data(
+        &mut self,
+        source: usize,
+        message: u32,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> std::result::Result<(), String> {
+        let Some(inflow) = self.links[source].inflows.get_mut(&message) else {
+            return Err(format!("data from rank {source} belong to no message"));
+        };
+        let Some(id) = inflow.receive.filter(|_| inflow.envelope.length == length as u64) else {
+            return Err(format!("{length} bytes from rank {source} for a message that is not open for them"));
+        };
+        inflow.received = length as u64;
+        let bytes = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
+        if let Some(bytes) = bytes {
+            fill(&mut bytes[..length]);
+        }
+        self.end_inflow_if_complete(source, message);
+        Ok(())
+    }
+
+    fn end_inflow_if_complete(&mut self, source: usize, message: u32) {
+        let inflows = &mut self.links[source].inflows;
+        if inflows.get(&message).is_some_and(|inflow| inflow.received == inflow.envelope.length)
+            && let Some(inflow) = inflows.remove(&message)
+            && let Some(id) = inflow.receive
+        {
+            self.finish_receive(id, &inflow.envelope);
+        }
+    }
+
+    /// Takes the outcome of a complete receive with its buffer; `None` while it is not.
+    pub(crate) fn take_receive(&mut self, id: OperationId) -> Option<(Result<Status>, Incoming)> {
+        let outcome = self.receives.get_mut(id)?.outcome.take()?;
+        let receive = self.receives.remove(id)?;
+        Some((outcome, receive.buffer))
+    }
+
+    /// Like [`Engine::take_receive`], for a caller that blocks until there is an outcome.
+    pub(crate) fn await_receive(&mut self, id: OperationId) -> Option<(Result<Status>, Incoming)> {
+        self.fail_if_hopeless(id);
+        self.take_receive(id)
+    }
+
+    /// Whether a receive is posted for a message that is about to be sent by this rank to itself.
+    pub(crate) fn has_posted(&self, envelope: &Envelope) -> bool {
+        self.posted.has_match(envelope)
+    }
+
+    /// The earliest unexpected message that fits.
+    pub(crate) fn peek_unexpected(&self, pattern: &Pattern) -> Option<Status> {
+        self.unexpected.peek(pattern).map(|(envelope, _)| Status::of(envelope))
+    }
+
+    /// Takes the earliest unexpected message that fits out of matching: no other receive gets it.
+    pub(crate) fn take_unexpected(&mut self, pattern: &Pattern) -> Result<Option<(Envelope, Kept)>> {
+        self.prepare_answer(pattern)?;
+        Ok(self.unexpected.take(pattern))
+    }
+
+    /// Opens the ring for the answer that matching the next message will need, while failing costs nothing yet.
+    fn prepare_answer(&mut self, pattern: &Pattern) -> Result<()> {
+        match self.unexpected.peek(pattern) {
+            Some((envelope, Kept::Rendezvous(_))) => self.open_lanes(envelope.source.into(), 0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Receives a message that was taken out of matching.
+    pub(crate) fn start_receive_of(
+        &mut self,
+        (envelope, kept): (Envelope, Kept),
+        expected: Expected,
+        buffer: Incoming,
+        caller: Caller,
+    ) -> Result<OperationId> {
+        let pattern = Pattern {
+            context: envelope.context,
+            source: Some(envelope.source.into()),
+            tag: Some(envelope.tag),
+        };
+        let receive = Receive { pattern, expected, buffer, outcome: None, wanted: true, caller };
+        let id = self.receives.insert(receive);
+        if let Err(error) = self.receive_kept(id, envelope, kept) {
+            self.abandon_receive(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn is_receive_complete(&self, id: OperationId) -> bool {
+        self.receives.get(id).is_none_or(|receive| receive.outcome.is_some())
+    }
+
+    /// Withdraws a receive that no message has matched yet; false if it is too late for that.
+    pub(crate) fn cancel_receive(&mut self, id: OperationId) -> bool {
+        let Some(receive) = self.receives.get(id) else { return false };
+        let cancelled = self.posted.cancel(receive.pattern.source, id);
+        if cancelled {
+            self.receives.remove(id);
+        }
+        cancelled
+    }
+
+    /// Nobody asks for the outcome of `id` any more: cancels it, or throws away what still comes.
+    pub(crate) fn abandon_receive(&mut self, id: OperationId) {
+        if self.cancel_receive(id) {
+            return;
+        }
+        let Some(receive) = self.receives.get_mut(id) else { return };
+        receive.buffer = Incoming::Discard;
+        receive.wanted = false;
+        if receive.outcome.is_some() {
+            self.receives.remove(id);
+        }
+    }
+
+    /// Gives a receive up with an error for whoever waits for it.
+    pub(crate) fn fail_receive(&mut self, id: OperationId, failure: Error) {
+        let Some(receive) = self.receives.get_mut(id) else { return };
+        receive.outcome.get_or_insert(Err(failure));
+        if !receive.wanted {
+            self.receives.remove(id);
+        }
+    }
+}
+
+fn early_bytes(early: &[(u32, u32)]) -> u64 {
+    early.iter().map(|&(_, length)| u64::from(length)).sum()
+}
+
+fn mismatch(receive: &Receive, envelope: &Envelope, sites: &call_site::CallSites) -> Option<Error> {
+    if receive.expected.accepts(envelope) {
+        return None;
+    }
+    Some(Error::TypeMismatch {
+        operation: receive.caller.operation,
+        expected: receive.expected.name,
+        found: if envelope.is_object() {
+            "an object (sent by send_object)"
+        } else {
+            "elements of another type"
+        },
+        source_rank: envelope.source.into(),
+        tag: envelope.tag,
+        at: receive.caller.at,
+        sent_at: sites.describe(envelope.call_site),
+    })
+}
+
+fn unfit(receive: &mut Receive, envelope: &Envelope, sites: &call_site::CallSites) -> Option<Error> {
+    let Caller { operation, at } = receive.caller;
+    match receive.buffer.prepare(envelope.length) {
+        Ok(()) => None,
+        Err(Unfit::NoMemory) => Some(Error::OutOfMemory { operation, bytes: envelope.length, at }),
+        Err(Unfit::TooShort(buffer)) => Some(Error::Truncated {
+            operation,
+            sent: envelope.length,
+            buffer,
+            source_rank: envelope.source.into(),
+            tag: envelope.tag,
+            at,
+            sent_at: sites.describe(envelope.call_site),
+        }),
+    }
+}

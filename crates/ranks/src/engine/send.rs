@@ -1,0 +1,437 @@
+//! Operations that send.
+//!
+//! | state | meaning | leaves it |
+//! |---|---|---|
+//! | Queued | envelope not out yet | `push_envelope` => Done (eager), Offered |
+//! | Offered | rendezvous envelope out, perhaps with early chunks | MATCH => Streaming, Done |
+//! | Streaming | matched, payload left | last chunk => Done |
+//! | Done | the payload is out of the user's buffer | the user takes it back |
+//!
+//! A send that is Offered with its whole payload in early chunks is complete for the user, but keeps its number
+//! until the match: the receiver will name it.
+
+use shm_core::ring::Full;
+
+use super::buffer::Outgoing;
+use super::lend::Lender;
+use super::link::{Link, charge, open_ring};
+use super::receive::Kept;
+use super::{Caller, Engine, OperationId};
+use crate::envelope::{self, CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, RENDEZVOUS, control_words};
+use crate::error::{Error, Result};
+
+/// Chunks that an unmatched long message may hold: enough for the copy to go on while the match comes back.
+const EARLY_CHUNKS: usize = 4;
+/// Chunks that one stream sends before another gets its turn and incoming cells are looked at.
+const CHUNKS_PER_TURN: usize = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendState {
+    Queued,
+    Offered,
+    Streaming,
+    Done,
+}
+
+pub(crate) struct Send {
+    pub(crate) destination: usize,
+    pub(crate) envelope: Envelope,
+    pub(crate) payload: Outgoing,
+    pub(crate) state: SendState,
+    /// The receiver is this rank: the payload waits here for its receive.
+    to_self: bool,
+    /// Payload bytes that have left the buffer.
+    copied: usize,
+    /// A request or a blocked caller will ask for the outcome.
+    pub(crate) wanted: bool,
+    pub(crate) failure: Option<Error>,
+    pub(crate) caller: Caller,
+}
+
+impl Send {
+    /// Whether the user may have the buffer back.
+    pub(crate) fn is_complete(&self) -> bool {
+        let all_in_chunks = self.copied as u64 == self.envelope.length && self.copied > 0;
+        let synchronous = self.envelope.flags & FLAG_SYNCHRONOUS != 0;
+        let buffered = self.state == SendState::Offered && (all_in_chunks || self.to_self) && !synchronous;
+        self.state == SendState::Done || buffered || self.failure.is_some()
+    }
+}
+
+/// What came of starting a send.
+pub(crate) enum Started {
+    /// The payload is on its way; nothing is left to do.
+    Complete(Outgoing),
+    /// Ask again by this number.
+    Pending(OperationId),
+}
+
+impl Engine {
+    /// Starts a send. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// No shared memory could be reserved for the ring.
+    #[inline]
+    pub(crate) fn start_send(
+        &mut self,
+        destination: usize,
+        envelope: Envelope,
+        payload: Outgoing,
+        caller: Caller,
+    ) -> Result<Started> {
+        if destination == self.rank {
+            return Ok(self.send_to_self(envelope, payload, caller));
+        }
+        if self.try_eager(destination, &envelope, payload.bytes()) {
+            return Ok(Started::Complete(payload));
+        }
+        self.open_lanes(destination, envelope.length)?;
+        let id = self.insert_send(destination, envelope, payload, caller);
+        if self.refuses(destination) {
+            let failure = self.peer_gone(caller, destination);
+            self.fail_send(id, failure);
+            return Ok(Started::Pending(id));
+        }
+        self.links[destination].queue.push_back(id);
+        self.note_outgoing(destination);
+        self.flush(destination);
+        Ok(Started::Pending(id))
+    }
+
+    fn insert_send(
+        &mut self,
+        destination: usize,
+        envelope: Envelope,
+        payload: Outgoing,
+        caller: Caller,
+    ) -> OperationId {
+        self.unfinished_sends += 1;
+        self.sends.insert(Send {
+            destination,
+            envelope,
+            payload,
+            state: SendState::Queued,
+            to_self: destination == self.rank,
+            copied: 0,
+            wanted: true,
+            failure: None,
+            caller,
+        })
+    }
+
+    /// A message to this rank itself: given to its receive, or kept until there is one.
+    fn send_to_self(&mut self, envelope: Envelope, payload: Outgoing, caller: Caller) -> Started {
+        if let Some(receive) = self.take_posted(&envelope) {
+            self.deliver(receive, &envelope, payload.bytes());
+            return Started::Complete(payload);
+        }
+        let id = self.insert_send(self.rank, envelope, payload, caller);
+        if let Some(send) = self.sends.get_mut(id) {
+            send.state = SendState::Offered;
+        }
+        self.keep_unexpected(envelope, Kept::FromSelf(id));
+        Started::Pending(id)
+    }
+
+    /// The short way: nothing waits before this message, and it fits.
+    #[inline]
+    pub(crate) fn try_eager(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        let link = &mut self.links[destination];
+        if !link.queue.is_empty()
+            || payload.len() > self.eager_limit
+            || envelope.flags & FLAG_SYNCHRONOUS != 0
+        {
+            return false;
+        }
+        let has_credit = link.has_credit(envelope.length, self.unexpected_bound);
+        let Some(producer) = &mut link.producer else { return false };
+        if !has_credit || producer.try_push(EAGER | envelope.flags, envelope.words(), payload).is_err() {
+            return false;
+        }
+        link.charged += charge(envelope.length);
+        link.wake();
+        self.short_ways = self.short_ways.wrapping_add(1);
+        true
+    }
+
+    /// Makes sure that the lanes exist which a message of this length can need.
+    pub(super) fn open_lanes(&mut self, destination: usize, length: u64) -> Result<()> {
+        if self.links[destination].producer.is_none() {
+            self.links[destination].producer = Some(open_ring(self.job, self.rank, destination)?);
+            // A receiver that sleeps has to learn of its new ring.
+            self.links[destination].wake();
+        }
+        if length > self.eager_limit as u64 && self.lender.is_none() {
+            self.job.segment().reserve(self.job.geometry().pool(self.rank))?;
+            self.lender = Some(Lender::new(self.job.pool(self.rank), self.size));
+        }
+        Ok(())
+    }
+
+    fn note_outgoing(&mut self, destination: usize) {
+        if !self.outgoing.contains(&destination) {
+            self.outgoing.push(destination);
+        }
+    }
+
+    /// Queues the answer that a rendezvous message has been matched.
+    pub(crate) fn answer_match(&mut self, source: usize, message: u32) -> Result<()> {
+        if self.departed(source) {
+            return Ok(());
+        }
+        self.open_lanes(source, 0)?;
+        self.links[source].answers.push_back(message);
+        self.note_outgoing(source);
+        self.flush(source);
+        Ok(())
+    }
+
+    /// Sends what can be sent to `destination` now; whether anything moved.
+    pub(crate) fn flush(&mut self, destination: usize) -> bool {
+        let answers = self.flush_answers(destination);
+        let envelopes = self.flush_envelopes(destination);
+        let streams = self.flush_streams(destination);
+        let moved = answers || envelopes || streams;
+        if moved {
+            self.links[destination].wake();
+        }
+        moved
+    }
+
+    fn flush_answers(&mut self, destination: usize) -> bool {
+        let link = &mut self.links[destination];
+        let Some(producer) = &mut link.producer else { return false };
+        let mut moved = false;
+        while let Some(&message) = link.answers.front() {
+            if producer.try_push(envelope::MATCH, control_words(message, 0, 0), &[]).is_err() {
+                break;
+            }
+            link.answers.pop_front();
+            moved = true;
+        }
+        moved
+    }
+
+    fn flush_envelopes(&mut self, destination: usize) -> bool {
+        let mut moved = false;
+        while let Some(&id) = self.links[destination].queue.front() {
+            if self.push_envelope(destination, id).is_err() {
+                break;
+            }
+            self.links[destination].queue.pop_front();
+            moved = true;
+        }
+        moved
+    }
+
+    fn push_envelope(&mut self, destination: usize, id: OperationId) -> std::result::Result<(), Full> {
+        let Some(send) = self.sends.get_mut(id) else { return Ok(()) };
+        let envelope = send.envelope;
+        let link = &mut self.links[destination];
+        let eager = envelope.length <= self.eager_limit as u64 && envelope.flags & FLAG_SYNCHRONOUS == 0;
+        let has_credit = eager && link.has_credit(envelope.length, self.unexpected_bound);
+        let Some(producer) = &mut link.producer else { return Err(Full) };
+        if has_credit {
+            producer.try_push(EAGER | envelope.flags, envelope.words(), send.payload.bytes())?;
+            link.charged += charge(envelope.length);
+            self.finish_send(id);
+            return Ok(());
+        }
+        producer.try_push(RENDEZVOUS | envelope.flags, envelope.words(), &id.to_le_bytes())?;
+        send.state = SendState::Offered;
+        if envelope.length > self.eager_limit as u64 {
+            self.send_early_chunks(destination, id);
+        }
+        Ok(())
+    }
+
+    fn send_early_chunks(&mut self, destination: usize, id: OperationId) {
+        for _ in 0..EARLY_CHUNKS {
+            if !self.send_chunk(destination, id, false) {
+                break;
+            }
+        }
+        self.settle(id);
+    }
+
+    fn flush_streams(&mut self, destination: usize) -> bool {
+        let mut moved = false;
+        for _ in 0..self.links[destination].streams.len() {
+            let Some(id) = self.links[destination].streams.pop_front() else { break };
+            moved |= self.stream(destination, id);
+            let goes_on = self.sends.get(id).is_some_and(|send| send.state == SendState::Streaming);
+            if goes_on {
+                self.links[destination].streams.push_back(id);
+            }
+        }
+        moved
+    }
+
+    /// One turn of a matched message; whether anything moved.
+    fn stream(&mut self, destination: usize, id: OperationId) -> bool {
+        let Some(send) = self.sends.get_mut(id) else { return false };
+        if send.envelope.length <= self.eager_limit as u64 {
+            let Some(producer) = &mut self.links[destination].producer else { return false };
+            let pushed = producer.try_push(DATA, control_words(id, 0, 0), send.payload.bytes()).is_ok();
+            if pushed {
+                self.finish_send(id);
+            }
+            return pushed;
+        }
+        let sent = (0..CHUNKS_PER_TURN).take_while(|_| self.send_chunk(destination, id, true)).count();
+        if self.sends.get(id).is_some_and(|send| send.copied as u64 == send.envelope.length) {
+            self.finish_send(id);
+        }
+        sent > 0
+    }
+
+    /// Copies the next chunk of a message into the pool and tells the receiver; whether that was possible.
+    fn send_chunk(&mut self, destination: usize, id: OperationId, matched: bool) -> bool {
+        let (Some(send), Some(lender)) = (self.sends.get_mut(id), &mut self.lender) else { return false };
+        let Some(producer) = &mut self.links[destination].producer else { return false };
+        let payload = send.payload.bytes();
+        let rest = &payload[send.copied..];
+        if rest.is_empty() || !producer.has_room() {
+            return false;
+        }
+        let piece = &rest[..rest.len().min(lender.chunk_bytes())];
+        let lent = match matched {
+            true => lender.lend_matched(destination, id, piece),
+            false => lender.lend_early(destination, id, piece),
+        };
+        let Some(chunk) = lent else { return false };
+        let told = producer.try_push(CHUNK, control_words(id, chunk, piece.len() as u32), &[]);
+        debug_assert!(told.is_ok(), "room was checked above");
+        send.copied += piece.len();
+        self.links[destination].wake();
+        true
+    }
+
+    /// The receiver has matched message `id`: the rest may flow.
+    pub(crate) fn on_match(&mut self, source: usize, id: OperationId) -> std::result::Result<(), String> {
+        let eager_limit = self.eager_limit as u64;
+        let Some(send) = self.sends.get_mut(id) else {
+            return Err(format!("rank {source} matched message {id}, which does not exist"));
+        };
+        if send.destination != source || send.state != SendState::Offered {
+            return Err(format!("rank {source} matched message {id}, which is not offered to it"));
+        }
+        send.state = SendState::Streaming;
+        if send.copied > 0
+            && let Some(lender) = &mut self.lender
+        {
+            lender.matched(source, id);
+        }
+        let nothing_left = send.envelope.length > eager_limit && send.copied as u64 == send.envelope.length;
+        if nothing_left {
+            self.finish_send(id);
+        } else {
+            self.links[source].streams.push_back(id);
+            self.note_outgoing(source);
+        }
+        Ok(())
+    }
+
+    /// The payload of `id` is out: the buffer is the user's again.
+    pub(crate) fn finish_send(&mut self, id: OperationId) {
+        let Some(send) = self.sends.get_mut(id) else { return };
+        send.state = SendState::Done;
+        self.unfinished_sends -= 1;
+        if !send.wanted {
+            self.sends.remove(id);
+        }
+    }
+
+    /// Gives a send up that is in no queue any more: the error goes to whoever waits for it, or to `finalize`.
+    fn fail_send(&mut self, id: OperationId, failure: Error) {
+        let Some(send) = self.sends.get_mut(id) else { return };
+        if send.state == SendState::Done {
+            return;
+        }
+        if send.wanted {
+            send.failure.get_or_insert(failure);
+        } else {
+            self.lost_send.get_or_insert(failure);
+        }
+        self.finish_send(id);
+    }
+
+    /// Gives all sends to `destination` up that it has not matched: it matches no more.
+    pub(super) fn fail_unmatched_sends(&mut self, destination: usize) {
+        self.links[destination].queue.clear();
+        self.fail_sends(destination, |state| matches!(state, SendState::Queued | SendState::Offered));
+    }
+
+    /// Gives all sends to `destination` up: it has left.
+    pub(super) fn fail_all_sends(&mut self, destination: usize) {
+        self.links[destination].queue.clear();
+        self.links[destination].streams.clear();
+        self.links[destination].answers.clear();
+        self.fail_sends(destination, |_| true);
+        if let Some(lender) = &mut self.lender {
+            lender.forget(destination);
+        }
+    }
+
+    fn fail_sends(&mut self, destination: usize, which: impl Fn(SendState) -> bool) {
+        for id in self.sends.ids() {
+            let Some(send) = self.sends.get(id) else { continue };
+            if send.destination == destination && which(send.state) && !send.is_complete() {
+                let failure = self.peer_gone(send.caller, destination);
+                self.fail_send(id, failure);
+            }
+        }
+    }
+
+    /// Takes the outcome of a complete send; `None` while it is not.
+    pub(crate) fn take_send(&mut self, id: OperationId) -> Option<Result<Outgoing>> {
+        let send = self.sends.get_mut(id)?;
+        if !send.is_complete() {
+            return None;
+        }
+        let kept = match send.to_self && send.state == SendState::Offered {
+            true => send.payload.copy(),
+            false => Outgoing::Gone,
+        };
+        let payload = std::mem::replace(&mut send.payload, kept);
+        let failure = send.failure.take();
+        send.wanted = false;
+        if send.state == SendState::Done {
+            self.sends.remove(id);
+        }
+        Some(failure.map_or(Ok(payload), Err))
+    }
+
+    /// Nobody asks for the outcome of `id` any more; the message is still sent, from a copy if it must.
+    pub(crate) fn abandon_send(&mut self, id: OperationId) {
+        let Some(send) = self.sends.get_mut(id) else { return };
+        send.payload.detach();
+        send.wanted = false;
+        if send.state == SendState::Done {
+            self.sends.remove(id);
+        }
+    }
+
+    /// Frees the buffer of an abandoned send whose payload has gone out early.
+    fn settle(&mut self, id: OperationId) {
+        if let Some(send) = self.sends.get_mut(id)
+            && !send.wanted
+            && send.is_complete()
+        {
+            send.payload = Outgoing::Gone;
+        }
+    }
+
+    /// Whether every match has been answered: then this rank may say that it matches no more.
+    pub(crate) fn has_answered_everything(&self) -> bool {
+        self.links.iter().all(|link| link.answers.is_empty())
+    }
+
+    /// Whether every send has left its buffer, and every message that was matched has been emptied, wanted or
+    /// not: then this rank may end.
+    pub(crate) fn has_finished_everything(&self) -> bool {
+        (self.unfinished_sends == 0 || self.sends.iter().all(|send| send.is_complete() || send.to_self))
+            && self.links.iter().all(Link::is_settled)
+    }
+}

@@ -1,0 +1,52 @@
+//! Operations by number. A freed number is used again, so whoever holds one has to know that it is still his.
+
+use super::OperationId;
+
+pub(crate) struct Slab<T> {
+    entries: Vec<Option<T>>,
+    free: Vec<OperationId>,
+}
+
+impl<T> Slab<T> {
+    pub(crate) fn new() -> Self {
+        Self { entries: Vec::new(), free: Vec::new() }
+    }
+
+    pub(crate) fn insert(&mut self, value: T) -> OperationId {
+        if let Some(id) = self.free.pop() {
+            self.entries[id as usize] = Some(value);
+            return id;
+        }
+        let id = OperationId::try_from(self.entries.len()).expect("fewer than 2^32 operations at a time");
+        self.entries.push(Some(value));
+        id
+    }
+
+    /// The operation, if the number is in use. For numbers that come from another rank.
+    pub(crate) fn get_mut(&mut self, id: OperationId) -> Option<&mut T> {
+        self.entries.get_mut(id as usize)?.as_mut()
+    }
+
+    pub(crate) fn get(&self, id: OperationId) -> Option<&T> {
+        self.entries.get(id as usize)?.as_ref()
+    }
+
+    pub(crate) fn remove(&mut self, id: OperationId) -> Option<T> {
+        let value = self.entries.get_mut(id as usize)?.take();
+        if value.is_some() {
+            self.free.push(id);
+        }
+        value
+    }
+
+    /// All operations.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().flatten()
+    }
+
+    /// The numbers in use.
+    pub(crate) fn ids(&self) -> Vec<OperationId> {
+        let in_use = |(id, entry): (usize, &Option<T>)| entry.as_ref().map(|_| id as OperationId);
+        self.entries.iter().enumerate().filter_map(in_use).collect()
+    }
+}

@@ -1,0 +1,332 @@
+//! Waiting for an operation, and for the others to leave.
+//!
+//! Spin (only if every rank can have a processor of its own), yield a few times, then park on this rank's
+//! doorbell until somebody rings it: a message, a returned chunk, a collective, a departure. Before parking the
+//! rank says in its status line what it waits for.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
+use std::time::Duration;
+
+use shm_core::Backoff;
+
+use super::receive::{Expected, Now, Receive};
+use super::{Caller, Engine, OperationId};
+use crate::error::{Departure, Error, Result};
+use crate::layout::rank_state;
+use crate::matching::Pattern;
+use crate::status::Status;
+
+/// Looks before the first yield while ranks <= cores. Longer than a round trip, shorter than what a wake-up of an
+/// idle processor costs (about 10 µs, docs/decisions/004-waiting.md).
+const SPINS: u32 = 2000;
+/// Messages that go the short way between two looks at everything: the look costs as much as a few of them.
+const SHORT_WAYS_PER_PROGRESS: u32 = 64;
+/// Looks at the one awaited ring between two looks at everything.
+const LOOKS_PER_PROGRESS: u32 = 16;
+/// Yields before parking: enough to hand the processor round when there are more ranks than processors.
+const YIELDS: u32 = 4;
+/// A backstop: whatever wakes a rank also changes something that it looks at, so this only bounds the damage if
+/// the other side of a wake-up was killed between its steps.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// How long to look before sleeping.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    spins: u32,
+}
+
+impl Patience {
+    pub(super) fn new(core_per_rank: bool) -> Self {
+        Self { spins: if core_per_rank { SPINS } else { 0 } }
+    }
+
+    fn backoff(self) -> Backoff {
+        Backoff::new(self.spins, YIELDS)
+    }
+}
+
+/// What a blocked call waits for, as the others may read it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blocked {
+    pub(crate) caller: Caller,
+    pub(crate) peer: Option<usize>,
+    pub(crate) tag: Option<i32>,
+    pub(crate) context: u32,
+    pub(crate) bytes: u64,
+}
+
+impl Engine {
+    /// Receives without making an operation while there is hope that the message is about to come; `None` if it
+    /// has to be waited for, or does not come alone.
+    #[inline]
+    pub(crate) fn receive_soon(
+        &mut self,
+        pattern: &Pattern,
+        expected: &Expected,
+        buffer: &mut [u8],
+    ) -> Result<Option<Status>> {
+        let Some(source) = pattern.source else { return Ok(None) };
+        for look in 0..=self.patience.spins {
+            match self.try_receive_now(source, pattern, expected, buffer) {
+                Now::Received(status) => {
+                    self.progress_now_and_then()?;
+                    return Ok(Some(status));
+                }
+                Now::Otherwise => return Ok(None),
+                Now::NotYet => std::hint::spin_loop(),
+            }
+            if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
+                self.progress()?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Progresses everything until `done` gives an answer.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`Engine::progress`] finds. That a rank left is not an error of its own: `done` sees it.
+    #[inline]
+    pub(crate) fn wait_until<T>(
+        &mut self,
+        blocked: Blocked,
+        mut done: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<T> {
+        let mut backoff = self.patience.backoff();
+        let mut published = false;
+        let outcome = loop {
+            if let Some(answer) = done(self) {
+                break Ok(answer);
+            }
+            match self.progress() {
+                Ok(true) => backoff.reset(),
+                Ok(false) if backoff.snooze() => {}
+                Ok(false) => {
+                    if !std::mem::replace(&mut published, true) {
+                        self.publish_status(&blocked);
+                    }
+                    match self.park_unless(&mut done) {
+                        Ok(Some(answer)) => break Ok(answer),
+                        Ok(None) => backoff.reset(),
+                        Err(error) => break Err(error),
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        if published {
+            self.clear_status();
+        }
+        outcome
+    }
+
+    /// Finishes what is under way and says that this rank matches no more messages.
+    pub(crate) fn leave(&mut self, blocked: Blocked) -> Result<()> {
+        // In this order: a sender that is told gives up what was not matched, so no answer may come after that.
+        self.wait_until(blocked, |engine| engine.has_answered_everything().then_some(()))?;
+        self.job.announce_leaving(self.rank);
+        self.wait_until(blocked, |engine| engine.has_finished_everything().then_some(()))?;
+        self.lost_send.take().map_or(Ok(()), Err)
+    }
+
+    /// Lets other operations have their turn while one rank sends or receives the short way all the time.
+    #[inline]
+    pub(crate) fn progress_now_and_then(&mut self) -> Result<()> {
+        if self.short_ways.is_multiple_of(SHORT_WAYS_PER_PROGRESS) {
+            self.progress()?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the doorbell rings, unless there is something to do or the answer is there.
+    #[cold]
+    fn park_unless<T>(&mut self, done: &mut impl FnMut(&mut Self) -> Option<T>) -> Result<Option<T>> {
+        self.check_damage()?;
+        if self.notice_departures()? {
+            return Ok(None);
+        }
+        let job = self.job;
+        let (bell, doorbell) = (job.bell(self.rank), &job.control(self.rank).doorbell);
+        bell.prepare(doorbell);
+        // From here on a ring is not lost; what came before it has to be looked for once more.
+        let moved = self.progress();
+        let answer = done(self);
+        if answer.is_some() || !matches!(moved, Ok(false)) || self.departures_pending() {
+            bell.cancel(doorbell);
+        } else {
+            bell.park(doorbell, Some(LONGEST_SLEEP));
+        }
+        moved.map(|_| answer)
+    }
+
+    fn check_damage(&self) -> Result<()> {
+        self.damage.as_ref().map_or(Ok(()), |what| Err(Error::Damaged { what: what.clone() }))
+    }
+
+    fn departures_pending(&self) -> bool {
+        // SYNC departure
+        self.job.header().departures.load(Acquire) != self.departures_seen
+    }
+
+    /// Looks for ranks that have left since the last look; whether there were any.
+    ///
+    /// Their rings are read once more first: what a rank published before it left is still delivered.
+    pub(crate) fn notice_departures(&mut self) -> Result<bool> {
+        // SYNC departure
+        let departures = self.job.header().departures.load(Acquire);
+        if departures == self.departures_seen {
+            return Ok(false);
+        }
+        self.departures_seen = departures;
+        for rank in 0..self.size {
+            if rank != self.rank && !self.departed[rank] {
+                self.notice_departure(rank)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn notice_departure(&mut self, rank: usize) -> Result<()> {
+        let departed = self.departure(rank).is_some();
+        let leaving = departed || self.job.is_leaving(rank);
+        if !departed && (!leaving || self.refusing[rank]) {
+            return Ok(());
+        }
+        self.notice_rings();
+        // Ends, unless the rank still sends while it is leaving: then one turn is followed by another soon.
+        while self.drain(rank)? && departed {}
+        self.refusing[rank] = true;
+        self.departed[rank] = departed;
+        if departed {
+            self.fail_operations_with(rank);
+        } else {
+            self.fail_unmatched_sends(rank);
+        }
+        Ok(())
+    }
+
+    /// How `rank` left, if it has.
+    pub(crate) fn departure(&self, rank: usize) -> Option<Departure> {
+        match self.job.state(rank) {
+            rank_state::DETACHED => Some(Departure::Finished),
+            rank_state::FAILED | rank_state::DEAD => Some(Departure::Failed),
+            _ => None,
+        }
+    }
+
+    pub(super) fn peer_gone(&self, caller: Caller, rank: usize) -> Error {
+        let how = self.departure(rank).unwrap_or(Departure::Finished);
+        Error::PeerGone { operation: caller.operation, rank, how, at: caller.at }
+    }
+
+    /// The error for a collective that needs `rank`, if that has left.
+    pub(crate) fn gone(&self, caller: Caller, rank: usize) -> Option<Error> {
+        self.departed[rank].then(|| self.peer_gone(caller, rank))
+    }
+
+    fn fail_operations_with(&mut self, rank: usize) {
+        for id in self.posted.waiting_for(rank) {
+            self.fail_posted(id, rank);
+        }
+        self.fail_inflows(rank);
+        self.fail_all_sends(rank);
+    }
+
+    /// Long messages that were matched and half sent can never be completed.
+    fn fail_inflows(&mut self, rank: usize) {
+        let broken: Vec<_> = self.links[rank].inflows.values().filter_map(|inflow| inflow.receive).collect();
+        self.links[rank].inflows.retain(|_, inflow| inflow.receive.is_none());
+        for id in broken {
+            if let Some(caller) = self.receives.get(id).map(|receive| receive.caller) {
+                let failure = self.peer_gone(caller, rank);
+                self.fail_receive(id, failure);
+            }
+        }
+    }
+
+    fn fail_posted(&mut self, id: OperationId, rank: usize) {
+        let Some(Receive { pattern, caller, .. }) = self.receives.get(id) else { return };
+        let (source, caller) = (pattern.source, *caller);
+        self.posted.cancel(source, id);
+        let failure = self.peer_gone(caller, rank);
+        self.fail_receive(id, failure);
+    }
+
+    /// Whether every other rank has left.
+    pub(crate) fn is_alone(&self) -> bool {
+        (0..self.size).all(|rank| rank == self.rank || self.departed[rank])
+    }
+
+    /// Fails a receive from any rank when every other rank of several has left.
+    pub(crate) fn fail_if_nobody_left(&mut self, id: OperationId) {
+        let from_any = self.receives.get(id).is_some_and(|receive| receive.pattern.source.is_none());
+        if from_any && self.size > 1 {
+            self.fail_if_hopeless(id);
+        }
+    }
+
+    /// Fails a receive that is waited for although only this rank itself could satisfy it: while it waits, it
+    /// sends nothing.
+    pub(crate) fn fail_if_hopeless(&mut self, id: OperationId) {
+        let Some(Receive { pattern, caller, outcome: None, .. }) = self.receives.get(id) else { return };
+        let Caller { operation, at } = *caller;
+        let failure = match pattern.source {
+            Some(rank) if rank == self.rank => {
+                let remedy = "send the message first, with isend or a message up to the eager limit";
+                Error::WouldDeadlock { operation, remedy, at }
+            }
+            None if self.is_alone() => Error::NobodyLeft { operation, at },
+            _ => return,
+        };
+        if self.posted.cancel(pattern.source, id) {
+            self.fail_receive(id, failure);
+        }
+    }
+
+    /// Fails a new receive that only a rank which has left could satisfy.
+    pub(super) fn check_departed_source(&mut self, id: OperationId, pattern: Pattern) {
+        if let Some(rank) = pattern.source.filter(|&rank| self.departed[rank]) {
+            self.fail_posted(id, rank);
+        }
+    }
+
+    /// Fails the long messages from a rank that has left with a part of them.
+    pub(super) fn check_departed_sender(&mut self, rank: usize) {
+        if self.departed[rank] {
+            self.fail_inflows(rank);
+        }
+    }
+
+    pub(super) fn departed(&self, rank: usize) -> bool {
+        self.departed[rank]
+    }
+
+    /// Whether `rank` matches no more messages.
+    pub(super) fn refuses(&self, rank: usize) -> bool {
+        self.refusing[rank]
+    }
+
+    fn publish_status(&self, blocked: &Blocked) {
+        let line = &self.job.control(self.rank).status;
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let since = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+        // The fields of the wait before must not change while its number still says "blocked".
+        fence(Release);
+        line.operation.store(crate::status::operation_number(blocked.caller.operation), Relaxed);
+        line.peer.store(blocked.peer.map_or(u32::MAX, |peer| peer as u32), Relaxed);
+        line.tag.store(blocked.tag.unwrap_or(-1) as u32, Relaxed);
+        line.context.store(blocked.context, Relaxed);
+        line.bytes.store(blocked.bytes, Relaxed);
+        line.since.store(since, Relaxed);
+        line.call_site.store(u32::from(self.call_sites.peek(blocked.caller.at)), Relaxed);
+        // SYNC status: odd tells a reader that the fields before it are those of a blocked rank.
+        line.sequence.fetch_add(1, Release);
+    }
+
+    fn clear_status(&self) {
+        // SYNC status
+        self.job.control(self.rank).status.sequence.fetch_add(1, Release);
+    }
+}

@@ -1,0 +1,121 @@
+//! A job's segment with typed views of its parts: what the launcher creates and the ranks attach to.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use shm_core::board::Seat;
+use shm_core::bytes::{LINE_BYTES, SharedBytes};
+use shm_core::pool::Pool;
+use shm_core::ring::{Cell, Ring, RingHeader};
+use shm_core::{Bell, Segment};
+
+use crate::layout::{CALL_SITES, CallSiteEntry, Geometry, JobHeader, RankControl};
+
+/// The mapped segment of a job.
+pub(crate) struct Job {
+    segment: Segment,
+    geometry: Geometry,
+    bells: Vec<Bell>,
+}
+
+impl Job {
+    /// Wraps a segment whose header says that it belongs to a job of `ranks` ranks.
+    ///
+    /// `bells` are the wake-up handles, one per rank.
+    pub(crate) fn new(segment: Segment, geometry: Geometry, bells: Vec<Bell>) -> Self {
+        assert!(segment.size() >= geometry.size() && bells.len() == geometry.ranks);
+        Self { segment, geometry, bells }
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    pub(crate) fn header(&self) -> &JobHeader {
+        self.segment.at(self.geometry.header())
+    }
+
+    pub(crate) fn control(&self, rank: usize) -> &RankControl {
+        assert!(rank < self.geometry.ranks);
+        self.segment.at(self.geometry.control(rank))
+    }
+
+    pub(crate) fn call_sites(&self) -> &[CallSiteEntry] {
+        self.segment.slice_at(self.geometry.call_sites(), CALL_SITES)
+    }
+
+    /// Wakes `rank` whatever its doorbell says: a ringer may have died between its two steps.
+    pub(crate) fn notify(&self, rank: usize) {
+        self.bells[rank].notify(&self.control(rank).doorbell);
+    }
+
+    pub(crate) fn bell(&self, rank: usize) -> &Bell {
+        &self.bells[rank]
+    }
+
+    /// Publishes that `rank` will not send any more, and tells everyone.
+    pub(crate) fn depart(&self, rank: usize, state: u32) {
+        // SYNC departure: what the rank published before is visible to whoever reads its new state.
+        self.control(rank).life.state.store(state, Release);
+        self.header().departures.fetch_add(1, Release);
+        (0..self.geometry.ranks).for_each(|other| self.notify(other));
+    }
+
+    /// Publishes that `rank` matches no more messages, and tells everyone.
+    pub(crate) fn announce_leaving(&self, rank: usize) {
+        // SYNC leaving: the answers to all matches of this rank are in their rings before.
+        self.control(rank).life.leaving.store(1, Release);
+        self.header().departures.fetch_add(1, Release);
+        (0..self.geometry.ranks).for_each(|other| self.notify(other));
+    }
+
+    /// Whether `rank` has said that it matches no more messages.
+    pub(crate) fn is_leaving(&self, rank: usize) -> bool {
+        // SYNC leaving
+        self.control(rank).life.leaving.load(Acquire) != 0
+    }
+
+    /// The state of `rank`, see [`crate::layout::rank_state`].
+    pub(crate) fn state(&self, rank: usize) -> u32 {
+        // SYNC departure
+        self.control(rank).life.state.load(Acquire)
+    }
+
+    /// Claims the title of first failure for `rank`; false if another rank holds it.
+    pub(crate) fn claim_first_failure(&self, rank: usize) -> bool {
+        let mine = rank as u32 + 1;
+        self.header().first_failure.compare_exchange(0, mine, Relaxed, Relaxed).is_ok()
+    }
+}
+
+/// The lanes that lie in the segment.
+impl Job {
+    /// The ring from `sender` to `receiver`. Its range has to be reserved before it is used.
+    pub(crate) fn ring(&self, sender: usize, receiver: usize) -> Ring<'_> {
+        let Geometry { ring_cells, ring_bytes, .. } = self.geometry;
+        let start = self.geometry.ring(sender, receiver).start;
+        let cells = start + size_of::<RingHeader>();
+        let bytes = cells + ring_cells * size_of::<Cell>();
+        let lines = self.segment.slice_at(bytes, ring_bytes / LINE_BYTES);
+        Ring::new(self.segment.at(start), self.segment.slice_at(cells, ring_cells), SharedBytes::new(lines))
+    }
+
+    /// The pool of `rank`. Its range has to be reserved before it is used.
+    pub(crate) fn pool(&self, rank: usize) -> Pool<'_> {
+        let Geometry { pool_chunks, chunk_bytes, .. } = self.geometry;
+        let range = self.geometry.pool(rank);
+        let lines = pool_chunks * chunk_bytes / LINE_BYTES;
+        let bytes = self.segment.slice_at(range.end - pool_chunks * chunk_bytes, lines);
+        Pool::new(self.segment.slice_at(range.start, pool_chunks), SharedBytes::new(bytes))
+    }
+
+    /// The place of `rank` on the collective board. Its range has to be reserved before it is written.
+    pub(crate) fn seat(&self, rank: usize) -> Seat<'_> {
+        let range = self.geometry.board(rank);
+        let lines = self.segment.slice_at(range.start, range.len() / LINE_BYTES);
+        Seat { entered: &self.control(rank).collective.entered, buffers: SharedBytes::new(lines) }
+    }
+}

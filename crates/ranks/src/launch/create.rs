@@ -1,0 +1,86 @@
+//! Creating the job's segment.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::atomic::Ordering::Relaxed;
+
+use shm_core::{Bell, Segment, SegmentError};
+
+use super::error::LaunchError;
+use super::{cores, proc};
+use crate::job::Job;
+use crate::layout::{Geometry, JOB_KIND, MAX_RANKS, NAME_PREFIX};
+
+/// Bytes of unexpected messages that a rank buffers from one other before only envelopes flow.
+const UNEXPECTED_BOUND: u64 = 8 << 20;
+
+/// A random job id, never 0.
+pub(super) fn random_id() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes) | 1)
+}
+
+/// Creates the segment of a job and fills its header. It has no name by the time this returns.
+pub(super) fn job(id: u64, ranks: usize) -> Result<Job, LaunchError> {
+    let geometry = Geometry::new(ranks);
+    let failed = |source| LaunchError::Segment { ranks, source };
+    let segment = segment(&geometry).map_err(failed)?;
+    let bells = (0..ranks).map(|rank| bell(id, rank)).collect::<Result<_, _>>()?;
+    let job = Job::new(segment, geometry, bells);
+    fill_header(&job, id);
+    Ok(job)
+}
+
+/// A job that starts no processes: of a process without a launcher, or of threads in a test.
+pub(crate) fn in_process(ranks: usize) -> Result<Job, LaunchError> {
+    let id = random_id().map_err(LaunchError::system("read /dev/urandom"))?;
+    let job = job(id, ranks)?;
+    unlink_bells(id, ranks);
+    Ok(job)
+}
+
+fn segment(geometry: &Geometry) -> Result<Segment, SegmentError> {
+    let segment = Segment::create_unnamed(NAME_PREFIX, geometry.size(), JOB_KIND)?;
+    segment.reserve(0..geometry.start())?;
+    Ok(segment)
+}
+
+fn bell(id: u64, rank: usize) -> Result<Bell, LaunchError> {
+    Bell::create(&bell_name(id, rank)).map_err(|source| LaunchError::Bell { rank, source: source.into() })
+}
+
+fn fill_header(job: &Job, id: u64) {
+    let pid = std::process::id();
+    let header = job.header();
+    header.ranks.store(job.geometry().ranks as u32, Relaxed);
+    header.cores.store(cores::available() as u32, Relaxed);
+    header.job.store(id, Relaxed);
+    header.launcher_pid.store(pid, Relaxed);
+    header.launcher_start.store(proc::start_time(pid).unwrap_or(0), Relaxed);
+    header.unexpected_bound.store(UNEXPECTED_BOUND, Relaxed);
+}
+
+/// The name of a rank's wake-up handle where it needs one; at most 31 bytes, as macOS demands.
+pub(crate) fn bell_name(job: u64, rank: usize) -> String {
+    const { assert!(MAX_RANKS <= 1000) };
+    format!("/{NAME_PREFIX}-{job:016x}-{rank}")
+}
+
+/// Removes the names of the wake-up handles, where they have any.
+pub(crate) fn unlink_bells(job: u64, ranks: usize) {
+    for rank in 0..ranks {
+        // One that is already gone is as it should be.
+        let _ = Bell::unlink(&bell_name(job, rank));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_into_31_bytes() {
+        assert!(bell_name(u64::MAX, MAX_RANKS - 1).len() <= 31);
+    }
+}

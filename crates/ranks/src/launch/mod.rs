@@ -1,0 +1,51 @@
+//! Starting, watching and ending the processes of a job: what `shmrun` and [`crate::spawn()`] have in common.
+//!
+//! [`run`] takes a [`Plan`], creates the job's segment, starts the ranks and supervises them in one loop until
+//! the last process of the job is gone. It returns an [`Outcome`]: how the job ended and what to say about it.
+//!
+//! # How a job ends
+//!
+//! When all ranks have ended well, or soon after the first one failed. A rank fails when it exits with a code
+//! other than 0, is killed by a signal, says so itself (a panic, `abort`), or attached to the job and ends
+//! without detaching, with exit code 0 too. A program that never attached and exits with 0 did not fail. After
+//! the first failure the other ranks get SIGTERM, [`GRACE`] later SIGKILL, and then every process that still
+//! carries the job's id in its environment is killed.
+//!
+//! # What is left when something is killed
+//!
+//! The segment has no name once the first rank runs, so nothing can be left in /dev/shm. Processes end because
+//! - direct children get SIGKILL from the kernel when the launcher's supervising thread ends;
+//! - ranks that attached below a wrapper watch the launcher themselves;
+//! - other descendants (`sh -c './app; true'`) are found by the job's id in their environment and killed by the
+//!   launcher or, when that was killed, by its guard process.
+//!
+//! When launcher and guard are both killed by SIGKILL, descendants of a wrapper that never attached live on
+//! until they end by themselves; so do, in any case, processes that removed the job's variables from their
+//! environment and processes of another user.
+
+mod cleanup;
+mod control;
+mod cores;
+mod create;
+pub(crate) mod environment;
+mod error;
+mod guard;
+mod lines;
+mod output;
+mod plan;
+pub(crate) mod proc;
+pub(crate) mod process;
+mod rank;
+mod report;
+mod signals;
+mod start;
+mod supervise;
+
+pub(crate) use control::Record;
+pub use cores::available as available_cores;
+pub(crate) use create::{bell_name, in_process, unlink_bells};
+pub use error::LaunchError;
+pub use plan::{Binding, Output, Plan};
+pub use report::{Ended, Failure, Outcome};
+pub use start::run;
+pub use supervise::GRACE;

@@ -1,0 +1,38 @@
+//! Facts about processes that only /proc tells.
+
+use std::fs;
+
+/// The start time of a process in clock ticks since boot: with it a pid names one process for good.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    stat_field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 22)
+}
+
+/// The wait status that a process left behind, while it is a zombie of the same user.
+pub(super) fn zombie_status(pid: u32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let zombie = stat.rsplit_once(')')?.1.trim_start().starts_with('Z');
+    zombie.then(|| stat_field(&stat, 52)).flatten().map(|status| status as i32)
+}
+
+/// Field `number` of a stat line, counted from 1 as in proc_pid_stat(5).
+///
+/// The second field is the program's name in brackets, which may itself hold blanks and brackets.
+fn stat_field(stat: &str, number: usize) -> Option<u64> {
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_ascii_whitespace().nth(number - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_counted_behind_the_name() {
+        let stat = "7 (a) b) S 1 2 3";
+        assert_eq!(stat_field(stat, 4), Some(1));
+        assert_eq!(stat_field(stat, 6), Some(3));
+        assert_eq!(stat_field(stat, 7), None);
+        assert!(start_time(std::process::id()).is_some_and(|time| time > 0));
+        assert_eq!(zombie_status(std::process::id()), None);
+    }
+}

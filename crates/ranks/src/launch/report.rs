@@ -1,0 +1,269 @@
+//! How a job ended, as an exit code and as words.
+
+use std::fmt;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with this code.
+    Code(i32),
+    /// It was killed by this signal.
+    Signal(i32),
+    /// It is gone and nobody said how: the system does not tell this of a process below a wrapper.
+    Unknown,
+}
+
+impl Ended {
+    pub(super) fn from_wait_status(status: i32) -> Self {
+        match status & 0x7f {
+            0 => Self::Code(status >> 8 & 0xff),
+            signal => Self::Signal(signal),
+        }
+    }
+
+    /// The code that a shell would show: 128 + the signal's number; 137 when it is not known.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+            Self::Unknown => 128 + Signal::KILL.as_raw(),
+        }
+    }
+}
+
+/// The first failure of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The rank that failed.
+    pub rank: usize,
+    /// How its process ended.
+    pub ended: Ended,
+    /// The exit code that it asked for with `abort` or left with a panic, where it did.
+    pub code: Option<i32>,
+    /// Whether it had attached to the job and not detached.
+    pub attached: bool,
+    /// What it recorded of its panic or abort.
+    pub last_words: Option<String>,
+    /// Time since the start of the job.
+    pub after: Duration,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The failure that ended the job, `None` if it ended well.
+    pub failure: Option<Failure>,
+    /// The signal by which the user ended the job.
+    pub interrupted: Option<i32>,
+    /// Ranks that were stopped after the failure.
+    pub stopped: usize,
+    /// Ranks whose processes ended without attaching to the job.
+    pub never_attached: Vec<usize>,
+    /// Nobody reads the output any more, which ended the job.
+    pub output_closed: bool,
+    /// Why the output could not be written, which ended the job.
+    pub output_error: Option<String>,
+}
+
+impl Failure {
+    /// The exit code of a launcher whose job failed so; never 0.
+    pub fn exit_code(&self) -> i32 {
+        match self.code.unwrap_or_else(|| self.ended.exit_code()) & 0xff {
+            0 => 1,
+            code => code,
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether no rank failed.
+    pub fn success(&self) -> bool {
+        self.failure.is_none() && !self.output_closed && self.output_error.is_none()
+    }
+
+    /// The exit code of a launcher: 0, or that of the first rank that failed.
+    pub fn exit_code(&self) -> i32 {
+        match &self.failure {
+            _ if self.output_closed => 128 + Signal::PIPE.as_raw(),
+            _ if self.output_error.is_some() => 125,
+            Some(failure) => failure.exit_code(),
+            None => 0,
+        }
+    }
+
+    /// What to tell the user, if anything.
+    pub fn message(&self) -> Option<String> {
+        if let Some(error) = &self.output_error {
+            return Some(format!(
+                "error: cannot write the output of the ranks: {error}\n  help: see the free space and the limits of where the output goes"
+            ));
+        }
+        let failure = self.failure.as_ref()?;
+        match (self.output_closed, self.interrupted) {
+            (true, _) => None,
+            (_, Some(signal)) if failure.last_words.is_none() => {
+                Some(format!("the job was ended by {} after {}", name(signal), seconds(failure.after)))
+            }
+            _ => Some(format!("error: {failure}{}", others(self.stopped))),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rank {} {} after {}", self.rank, self.event(), seconds(self.after))?;
+        if let Some(words) = self.words() {
+            write!(f, "\n  rank {}: {}", self.rank, words.replace('\n', "\n    "))?;
+        }
+        match self.advice() {
+            Some(advice) => write!(f, "\n  {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Failure {
+    /// The last words, where they tell why the rank ended: a panic that was caught before does not.
+    fn words(&self) -> Option<&str> {
+        let fatal = matches!(self.ended, Ended::Code(101) | Ended::Signal(libc::SIGABRT));
+        self.last_words.as_deref().filter(|_| fatal || self.code.is_some())
+    }
+
+    fn event(&self) -> String {
+        match (self.code, self.ended) {
+            _ if self.words().is_some_and(|words| words.starts_with("panicked")) => "panicked".to_owned(),
+            (Some(code), _) if self.words().is_some_and(|words| words.starts_with("abort")) => {
+                format!("aborted the job with exit code {code}")
+            }
+            (Some(code), _) => format!("failed with exit code {code}"),
+            (_, Ended::Signal(signal)) => format!("was killed by {}", name(signal)),
+            (_, Ended::Unknown) => "was killed below its wrapper".to_owned(),
+            (_, Ended::Code(0)) => "ended without finalizing (exit code 0)".to_owned(),
+            (_, Ended::Code(code)) if self.attached => {
+                format!("ended without finalizing (exit code {code})")
+            }
+            (_, Ended::Code(code)) => format!("exited with code {code}"),
+        }
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self.ended {
+            _ if self.code.is_some() => None,
+            Ended::Signal(libc::SIGKILL) => Some(
+                "help: somebody sent SIGKILL, or the system ran out of memory (see dmesg): run fewer ranks",
+            ),
+            Ended::Signal(libc::SIGBUS) => {
+                Some("help: memory behind a mapping ran out: see the free space with `df -h /dev/shm`")
+            }
+            Ended::Code(0) => Some("help: return from main or drop the world before the process exits"),
+            _ => None,
+        }
+    }
+}
+
+fn others(stopped: usize) -> String {
+    match stopped {
+        0 => String::new(),
+        1 => "\n  other ranks: 1 was stopped".to_owned(),
+        many => format!("\n  other ranks: {many} were stopped"),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// A signal as `signal 9 (SIGKILL)`.
+fn name(number: i32) -> String {
+    const NAMES: [(i32, &str); 17] = [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGQUIT, "SIGQUIT"),
+        (libc::SIGILL, "SIGILL"),
+        (libc::SIGTRAP, "SIGTRAP"),
+        (libc::SIGABRT, "SIGABRT"),
+        (libc::SIGBUS, "SIGBUS"),
+        (libc::SIGFPE, "SIGFPE"),
+        (libc::SIGKILL, "SIGKILL"),
+        (libc::SIGUSR1, "SIGUSR1"),
+        (libc::SIGSEGV, "SIGSEGV"),
+        (libc::SIGUSR2, "SIGUSR2"),
+        (libc::SIGPIPE, "SIGPIPE"),
+        (libc::SIGALRM, "SIGALRM"),
+        (libc::SIGTERM, "SIGTERM"),
+        (libc::SIGXCPU, "SIGXCPU"),
+        (libc::SIGSYS, "SIGSYS"),
+    ];
+    match NAMES.iter().find(|(known, _)| *known == number) {
+        Some((_, name)) => format!("signal {number} ({name})"),
+        None => format!("signal {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(ended: Ended, code: Option<i32>) -> Failure {
+        Failure {
+            rank: 3,
+            ended,
+            code,
+            attached: false,
+            last_words: None,
+            after: Duration::from_millis(12_440),
+        }
+    }
+
+    #[test]
+    fn exit_codes_follow_the_shell() {
+        assert_eq!(failure(Ended::Signal(9), None).exit_code(), 137);
+        assert_eq!(failure(Ended::Unknown, None).exit_code(), 137);
+        assert_eq!(failure(Ended::Code(3), None).exit_code(), 3);
+        assert_eq!(failure(Ended::Code(0), None).exit_code(), 1);
+        assert_eq!(failure(Ended::Code(0), Some(7)).exit_code(), 7);
+        assert_eq!(failure(Ended::Code(0), Some(256)).exit_code(), 1);
+        assert_eq!(Ended::from_wait_status(9), Ended::Signal(9));
+        assert_eq!(Ended::from_wait_status(0x80 | 11), Ended::Signal(11));
+        assert_eq!(Ended::from_wait_status(3 << 8), Ended::Code(3));
+    }
+
+    #[test]
+    fn the_message_names_the_rank_and_the_cause() {
+        let outcome =
+            Outcome { failure: Some(failure(Ended::Signal(9), None)), stopped: 3, ..Outcome::default() };
+        let message = outcome.message().unwrap();
+        assert!(
+            message.starts_with("error: rank 3 was killed by signal 9 (SIGKILL) after 12.4 s\n"),
+            "{message}"
+        );
+        assert!(message.ends_with("other ranks: 3 were stopped"), "{message}");
+        assert_eq!(Outcome::default().message(), None);
+    }
+
+    #[test]
+    fn last_words_are_told_when_they_explain_the_end() {
+        let mut failure = failure(Ended::Code(101), None);
+        failure.last_words = Some("panicked at src/main.rs:3:5: no".to_owned());
+        let message = failure.to_string();
+        assert!(
+            message.contains("rank 3 panicked after") && message.contains("src/main.rs:3:5: no"),
+            "{message}"
+        );
+        failure.ended = Ended::Signal(9);
+        assert!(!failure.to_string().contains("panicked"), "{failure}");
+    }
+
+    #[test]
+    fn a_closed_output_ends_quietly() {
+        let outcome = Outcome {
+            failure: Some(failure(Ended::Signal(15), None)),
+            output_closed: true,
+            ..Outcome::default()
+        };
+        assert_eq!((outcome.message(), outcome.exit_code()), (None, 141));
+    }
+}

@@ -1,0 +1,239 @@
+//! Starting a job: its guard, its segment, its processes.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use super::control;
+use super::environment as variable;
+use super::error::LaunchError;
+use super::guard::Guard;
+use super::output::Forwarder;
+use super::plan::{Output, Plan};
+use super::process::{self, FIRST_INHERITED, Inheritance};
+use super::rank::{Process, RankProcesses};
+use super::report::Outcome;
+use super::supervise::{SWEEP, Supervisor};
+use super::{cleanup, cores, create};
+use crate::layout::MAX_RANKS;
+
+/// Runs a job from its start to its end: returns when its last process is gone.
+///
+/// The calling thread supervises the job; when it ends, the ranks are killed.
+///
+/// # Errors
+///
+/// When the job could not be started; nothing of it is left then. A job that failed is no error: see
+/// [`Outcome::failure`].
+pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
+    if !(1..=MAX_RANKS).contains(&plan.ranks) {
+        return Err(LaunchError::Ranks { ranks: plan.ranks });
+    }
+    let id = create::random_id().map_err(LaunchError::system("read /dev/urandom"))?;
+    let guard = plan.guard.then(|| Guard::fork(id, plan.ranks)).transpose();
+    let _guard = guard.map_err(LaunchError::system("start the guard process"))?;
+    let signals = plan.signals.take();
+    let job = create::job(id, plan.ranks)?;
+    let mut starter = Starter::new(&plan, id, job.segment().descriptor())?;
+    let outcome = match starter.start_all() {
+        Ok(()) => Supervisor::new(job, id, starter.started, signals).run(),
+        Err(error) => {
+            abandon(starter.started.ranks, id);
+            Err(error)
+        }
+    };
+    create::unlink_bells(id, plan.ranks);
+    outcome
+}
+
+/// Ends the ranks that run already when a later one could not be started.
+fn abandon(ranks: Vec<RankProcesses>, id: u64) {
+    for mut rank in ranks {
+        rank.child.signal(Signal::KILL);
+        rank.child.wait();
+    }
+    cleanup::kill_all(&variable::job_text(id), SWEEP);
+}
+
+/// The processes of a job and what the launcher has in common with them.
+pub(super) struct Started {
+    pub(super) ranks: Vec<RankProcesses>,
+    pub(super) output: Forwarder,
+    /// The launcher's end of the control pipe.
+    pub(super) control: OwnedFd,
+    /// The descriptors that the ranks inherit: segment, control pipe. Kept, so that the pipe does not end
+    /// between two ranks.
+    inherited: Arc<Vec<OwnedFd>>,
+}
+
+struct Starter<'p> {
+    plan: &'p Plan,
+    id: u64,
+    open_files: Rlimit,
+    started: Started,
+}
+
+impl<'p> Starter<'p> {
+    fn new(plan: &'p Plan, id: u64, segment: BorrowedFd<'_>) -> Result<Self, LaunchError> {
+        let open_files = allow_open_files(plan.ranks);
+        let (read_end, write_end) =
+            control::pipe().map_err(LaunchError::system("create the control pipe"))?;
+        let inherited = [segment, write_end.as_fd()].into_iter().map(high_number).collect::<io::Result<_>>();
+        let inherited = inherited.map_err(LaunchError::system("duplicate a descriptor for the ranks"))?;
+        let output = Forwarder::new(plan.output, plan.tag_output);
+        let started =
+            Started { ranks: Vec::new(), output, control: read_end, inherited: Arc::new(inherited) };
+        Ok(Self { plan, id, open_files, started })
+    }
+
+    fn start_all(&mut self) -> Result<(), LaunchError> {
+        for rank in 0..self.plan.ranks {
+            self.start(rank).map_err(|source| explain(self.plan, rank, source))?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, rank: usize) -> io::Result<()> {
+        let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let mut command = self.command(rank);
+        command.stderr(stderr_write);
+        let mut extra = None;
+        if self.plan.output == (Output::Print { drop_before_spawn: true }) {
+            let output = high_number(stdout_write.as_fd())?;
+            command.env(variable::SPAWN_OUTPUT_FD, output.as_raw_fd().to_string()).stdout(Stdio::null());
+            extra = Some(output);
+        } else {
+            command.stdout(stdout_write);
+        }
+        let inheritance = Inheritance {
+            descriptors: self.started.inherited.clone(),
+            extra,
+            processors: cores::share(self.plan.binding, rank, self.plan.ranks),
+            open_files: self.open_files,
+        };
+        let (pid, pidfd) = process::start(command, inheritance)?;
+        self.started.ranks.push(RankProcesses { child: Process::new(pid, pidfd), attached: None });
+        self.started.output.add([stdout, stderr]);
+        Ok(())
+    }
+
+    fn command(&self, rank: usize) -> Command {
+        let mut command = Command::new(&self.plan.program);
+        command.args(&self.plan.arguments);
+        command.envs(self.plan.variables.iter().map(|(name, value)| (name, value)));
+        let [segment, control] = [0, 1].map(|index| self.started.inherited[index].as_raw_fd().to_string());
+        command
+            .env(variable::RANK, rank.to_string())
+            .env(variable::LOCAL_RANK, rank.to_string())
+            .env(variable::SIZE, self.plan.ranks.to_string())
+            .env(variable::JOB, variable::job_text(self.id))
+            .env(variable::SEGMENT_FD, segment)
+            .env(variable::CONTROL_FD, control)
+            .env(variable::PROTOCOL, variable::PROTOCOL_VERSION.to_string());
+        if let Some(outer) = outer_jobs() {
+            command.env(variable::OUTER_JOBS, outer);
+        }
+        let reads = rank == 0 && self.plan.standard_input;
+        command.stdin(if reads { Stdio::inherit() } else { Stdio::null() });
+        command
+    }
+}
+
+/// The jobs that this process itself runs in.
+fn outer_jobs() -> Option<String> {
+    let job = std::env::var(variable::JOB).ok()?;
+    Some(match std::env::var(variable::OUTER_JOBS) {
+        Ok(outer) => format!("{outer}:{job}"),
+        Err(_) => job,
+    })
+}
+
+/// A duplicate with a number that no shell script uses, see [`FIRST_INHERITED`], or any where the limit of open
+/// files is below that.
+fn high_number(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    match fcntl_dupfd_cloexec(descriptor, FIRST_INHERITED) {
+        Err(Errno::INVAL) => Ok(fcntl_dupfd_cloexec(descriptor, 0)?),
+        duplicate => Ok(duplicate?),
+    }
+}
+
+/// Raises the limit of open files if the job needs more; returns the limit that the ranks are to have.
+fn allow_open_files(ranks: usize) -> Rlimit {
+    // Per rank two pipes and two pidfds, and some for everything else.
+    let needed = (4 * ranks + 128) as u64;
+    let before = getrlimit(Resource::Nofile);
+    if before.current.is_some_and(|current| current < needed) {
+        let current = before.maximum.map_or(needed, |maximum| maximum.min(needed));
+        // Where this fails, opening the pipes will, and says so.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: before.maximum });
+    }
+    before
+}
+
+/// Says why a rank could not be started.
+fn explain(plan: &Plan, rank: usize, source: io::Error) -> LaunchError {
+    let program = plan.program.to_string_lossy().into_owned();
+    let path = Path::new(&plan.program);
+    match source.raw_os_error() {
+        Some(libc::ENOENT) if program.contains('/') && path.exists() => {
+            let help =
+                "its interpreter does not exist: see its first line, or `file` for the loader".to_owned();
+            LaunchError::NotExecutable { program, source, help }
+        }
+        Some(libc::ENOENT | libc::ENOTDIR) => {
+            let help = missing_help(&program, path);
+            LaunchError::NotFound { program, help }
+        }
+        Some(libc::EACCES | libc::ENOEXEC | libc::EPERM | libc::ELIBBAD) => {
+            let help = unexecutable_help(&program, path, source.raw_os_error());
+            LaunchError::NotExecutable { program, source, help }
+        }
+        _ => LaunchError::Start { rank, source },
+    }
+}
+
+fn missing_help(program: &str, path: &Path) -> String {
+    match (program.contains('/'), path.is_file()) {
+        (false, true) => format!("a file of that name is in this directory: write ./{program}"),
+        (false, false) => {
+            "check the spelling and PATH; a program in this directory is written ./PROGRAM".to_owned()
+        }
+        _ => "check the path, or build the program first".to_owned(),
+    }
+}
+
+fn unexecutable_help(program: &str, path: &Path, error: Option<i32>) -> String {
+    if path.is_dir() {
+        "it is a directory: name a program in it".to_owned()
+    } else if error == Some(libc::ENOEXEC) {
+        "it is neither a program for this machine nor a script with a #! line".to_owned()
+    } else {
+        format!("make it executable: chmod +x {program}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(program: &str, error: i32) -> LaunchError {
+        explain(&Plan::new(1, program), 0, io::Error::from_raw_os_error(error))
+    }
+
+    #[test]
+    fn exec_errors_get_the_exit_codes_of_a_shell() {
+        assert_eq!(explained("./no-such-program", libc::ENOENT).exit_code(), 127);
+        assert_eq!(explained("/dev/null", libc::ENOENT).exit_code(), 126);
+        assert_eq!(explained("/", libc::EACCES).exit_code(), 126);
+        assert_eq!(explained("x", libc::EAGAIN).exit_code(), 125);
+        let message = explained("/", libc::EACCES).to_string();
+        assert!(message.contains("directory"), "{message}");
+    }
+}

@@ -1,0 +1,300 @@
+//! What lies where in a job's segment. Every offset is computed here and nowhere else.
+//!
+//! ```text
+//! 0        segment header (shm-core)                  reserved by the launcher
+//! 64       JobHeader
+//! 4096     RankControl × ranks, one page each         reserved by the launcher
+//! ..       call-site table                            reserved by the launcher
+//! ..       boards: 2 × board_bytes per rank           reserved by their rank, at its first collective
+//! ..       rings: ranks × ranks, row = sender         reserved by the sender, at its first message to that rank
+//! ..       pools: one per rank                        reserved by their rank, at its first long message
+//! ```
+//!
+//! Everything in it is an atomic integer or raw bytes. Zeroed memory is the valid initial state of all of it,
+//! so reserving a range is all that its first user has to do.
+//!
+//! # Safety
+//!
+//! This module asserts that its `repr(C)` structs are plain atomics, valid for any bytes.
+#![allow(unsafe_code)]
+
+use std::mem::size_of;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+
+use shm_core::{Doorbell, SharedLayout};
+
+/// The kind that a job's segment carries in its header: `RANK`.
+pub(crate) const JOB_KIND: u32 = u32::from_be_bytes(*b"RANK");
+/// Names of job segments and semaphores begin with this.
+pub(crate) const NAME_PREFIX: &str = "shmrun";
+/// The most ranks that one segment holds: the bit set of senders is one cache line.
+pub(crate) const MAX_RANKS: usize = 512;
+
+const PAGE: usize = 4096;
+
+/// Facts about the job, written by the launcher before any rank exists.
+#[repr(C, align(64))]
+pub(crate) struct JobHeader {
+    /// Number of ranks.
+    pub(crate) ranks: AtomicU32,
+    /// Processors that the job may use: ranks spin only when there are at least as many as ranks.
+    pub(crate) cores: AtomicU32,
+    /// Random; ties the environment variables to this segment.
+    pub(crate) job: AtomicU64,
+    /// Process id of the launcher.
+    pub(crate) launcher_pid: AtomicU32,
+    /// 1 + the rank that failed first; 0 while none has. Set once, by compare-and-swap.
+    pub(crate) first_failure: AtomicU32,
+    /// Start time of the launcher in clock ticks since boot: a pid alone may be reused.
+    pub(crate) launcher_start: AtomicU64,
+    /// Bytes of unexpected eager messages that one rank buffers from one other.
+    pub(crate) unexpected_bound: AtomicU64,
+    /// Grows by one with each rank that detaches or dies, after its state has changed.
+    pub(crate) departures: AtomicU32,
+    /// Ranks that have opened all semaphores (named-semaphores build).
+    pub(crate) semaphores_opened: AtomicU32,
+}
+
+/// The states of [`RankControl::state`].
+pub(crate) mod rank_state {
+    /// No process has claimed the rank yet. => ATTACHED
+    pub(crate) const EMPTY: u32 = 0;
+    /// `init` has returned in a process. => DETACHED, FAILED, DEAD
+    pub(crate) const ATTACHED: u32 = 1;
+    /// Finalized: sends nothing more. What it sent is still to be received.
+    pub(crate) const DETACHED: u32 = 2;
+    /// Said itself that it failed (panic, abort). => DEAD
+    pub(crate) const FAILED: u32 = 3;
+    /// The launcher saw its process end without detaching, or end before attaching.
+    pub(crate) const DEAD: u32 = 4;
+}
+
+/// Bytes kept of a rank's last words: panic message, location.
+pub(crate) const LAST_WORDS_BYTES: usize = 2040;
+
+/// One rank's page: what others need to know of it.
+#[repr(C, align(64))]
+pub(crate) struct RankControl {
+    /// Wakes the rank: messages, returned chunks, collectives, departures.
+    pub(crate) doorbell: Doorbell,
+    pub(crate) life: Life,
+    pub(crate) senders: Senders,
+    pub(crate) collective: CollectiveLine,
+    pub(crate) status: StatusLine,
+    /// Length of `last_words` in bytes; written after them (Release).
+    pub(crate) last_words_length: AtomicU32,
+    pub(crate) reserved: AtomicU32,
+    /// UTF-8, what the panic hook or `abort` recorded.
+    pub(crate) last_words: [AtomicU8; LAST_WORDS_BYTES],
+}
+
+/// Who the rank is and how it ended.
+#[repr(C, align(64))]
+pub(crate) struct Life {
+    /// See [`rank_state`].
+    pub(crate) state: AtomicU32,
+    /// Process id of the claimant; claimed by compare-and-swap from 0.
+    pub(crate) pid: AtomicU32,
+    /// Start time of that process in clock ticks since boot.
+    pub(crate) start_time: AtomicU64,
+    /// Exit code that an `abort` asked for, valid when state is FAILED; or the status of `exit`, once `exited` is 1.
+    pub(crate) exit_code: AtomicU32,
+    /// 1 once the rank has begun to finalize: it matches no more messages.
+    pub(crate) leaving: AtomicU32,
+    /// 1 once the exit handler ran without a detach before it: the process called `exit`.
+    pub(crate) exited: AtomicU32,
+}
+
+/// Ranks that have announced their ring to this rank, one bit each.
+#[repr(C, align(64))]
+pub(crate) struct Senders {
+    pub(crate) bits: [AtomicU64; MAX_RANKS / 64],
+}
+
+/// Progress through the collectives of the world: see `shm_core::board`.
+#[repr(C, align(64))]
+pub(crate) struct CollectiveLine {
+    /// The last round that this rank has published.
+    pub(crate) entered: AtomicU64,
+    /// What the rank thinks rounds are: even and odd ones alternate.
+    pub(crate) signatures: [Signature; 2],
+}
+
+/// What a rank believes the collective to be, compared by the others.
+#[repr(C)]
+pub(crate) struct Signature {
+    pub(crate) operation_and_root: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) type_and_site: AtomicU64,
+}
+
+/// What the rank is blocked in; written on the slow path only, just before it parks.
+#[repr(C, align(64))]
+pub(crate) struct StatusLine {
+    /// Odd while blocked; grows by one at each change.
+    pub(crate) sequence: AtomicU64,
+    /// Its number, by `status::operation_number`.
+    pub(crate) operation: AtomicU32,
+    /// Peer rank, or u32::MAX for any or none.
+    pub(crate) peer: AtomicU32,
+    /// Tag, or -1 for any or none.
+    pub(crate) tag: AtomicU32,
+    pub(crate) context: AtomicU32,
+    /// Bytes of the message, where known.
+    pub(crate) bytes: AtomicU64,
+    /// Nanoseconds of CLOCK_MONOTONIC when the operation began to block.
+    pub(crate) since: AtomicU64,
+    /// Interned call site.
+    pub(crate) call_site: AtomicU32,
+}
+
+// SAFETY: repr(C), atomics only, any bytes are valid values.
+unsafe impl SharedLayout for JobHeader {}
+// SAFETY: repr(C), atomics only, any bytes are valid values.
+unsafe impl SharedLayout for RankControl {}
+
+const _: () = {
+    assert!(size_of::<JobHeader>() == 64);
+    assert!(size_of::<RankControl>() <= PAGE);
+    assert!(size_of::<CollectiveLine>() == 64);
+    assert!(size_of::<StatusLine>() == 64);
+};
+
+/// Sizes and offsets of a job with a given number of ranks. The same in every process of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) ranks: usize,
+    /// Cells of one ring; a power of two.
+    pub(crate) ring_cells: usize,
+    /// Payload bytes of one ring; a power of two.
+    pub(crate) ring_bytes: usize,
+    /// Longest message that travels through a ring.
+    pub(crate) eager_limit: usize,
+    /// Chunks of one pool.
+    pub(crate) pool_chunks: usize,
+    /// Bytes of one chunk.
+    pub(crate) chunk_bytes: usize,
+    /// Bytes of each of a rank's two collective buffers.
+    pub(crate) board_bytes: usize,
+}
+
+impl Geometry {
+    /// The layout for `ranks` ranks.
+    ///
+    /// Rings shrink as their number grows with the square of the ranks. A pool holds 2 MiB: at least a core's
+    /// L2 cache, so that lines have left the writer's L2 when they are read (docs/decisions), and always more
+    /// chunks than ranks, since one per destination is kept for matched messages.
+    pub(crate) fn new(ranks: usize) -> Self {
+        let (ring_cells, ring_bytes) = match ranks {
+            0..=8 => (256, 64 << 10),
+            9..=32 => (128, 32 << 10),
+            _ => (64, 16 << 10),
+        };
+        Self {
+            ranks,
+            ring_cells,
+            ring_bytes,
+            eager_limit: ring_bytes / 8,
+            pool_chunks: (2 * ranks).max(128),
+            chunk_bytes: 16 << 10,
+            board_bytes: if ranks <= 16 { 64 << 10 } else { 16 << 10 },
+        }
+    }
+
+    pub(crate) fn header(&self) -> usize {
+        shm_core::Segment::DATA_OFFSET
+    }
+
+    pub(crate) fn control(&self, rank: usize) -> usize {
+        PAGE + rank * PAGE
+    }
+
+    pub(crate) fn call_sites(&self) -> usize {
+        self.control(self.ranks)
+    }
+
+    /// End of what the launcher reserves before the first rank starts.
+    pub(crate) fn start(&self) -> usize {
+        self.call_sites() + CALL_SITES * size_of::<CallSiteEntry>()
+    }
+
+    pub(crate) fn board(&self, rank: usize) -> Range<usize> {
+        block(self.start(), rank, 2 * self.board_bytes)
+    }
+
+    pub(crate) fn ring(&self, sender: usize, receiver: usize) -> Range<usize> {
+        let index = sender * self.ranks + receiver;
+        block(self.board(self.ranks).start, index, self.ring_size())
+    }
+
+    pub(crate) fn pool(&self, rank: usize) -> Range<usize> {
+        block(self.ring(self.ranks, 0).start, rank, self.pool_size())
+    }
+
+    /// Bytes of the whole segment.
+    pub(crate) fn size(&self) -> usize {
+        self.pool(self.ranks).start
+    }
+
+    fn ring_size(&self) -> usize {
+        let cells = self.ring_cells * size_of::<shm_core::ring::Cell>();
+        (size_of::<shm_core::ring::RingHeader>() + cells + self.ring_bytes).next_multiple_of(PAGE)
+    }
+
+    fn pool_size(&self) -> usize {
+        let states = self.pool_chunks * size_of::<shm_core::pool::ChunkState>();
+        states.next_multiple_of(PAGE) + self.pool_chunks * self.chunk_bytes
+    }
+}
+
+fn block(start: usize, index: usize, size: usize) -> Range<usize> {
+    let begin = start + index * size;
+    begin..begin + size
+}
+
+/// Entries of the call-site table: one per line of source that communicates.
+pub(crate) const CALL_SITES: usize = 512;
+/// Bytes kept of a call site's file name: the end of a long path.
+pub(crate) const CALL_SITE_FILE_BYTES: usize = 112;
+
+/// A line of source code that called into the library, interned for all ranks.
+#[repr(C)]
+pub(crate) struct CallSiteEntry {
+    /// EMPTY => CLAIMED => READY; a rank that dies in between leaves the entry CLAIMED for good.
+    pub(crate) state: AtomicU32,
+    pub(crate) line: AtomicU32,
+    pub(crate) column: AtomicU32,
+    pub(crate) file_length: AtomicU32,
+    pub(crate) file: [AtomicU8; CALL_SITE_FILE_BYTES],
+}
+
+// SAFETY: repr(C), atomics only, any bytes are valid values.
+unsafe impl SharedLayout for CallSiteEntry {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_ranks_stay_within_their_memory_budget() {
+        let four = Geometry::new(4);
+        assert!(four.start() <= 16 << 20);
+        assert!(four.size() <= 32 << 20, "{} bytes", four.size());
+    }
+
+    #[test]
+    fn areas_do_not_overlap_and_every_pool_has_a_chunk_per_destination() {
+        for ranks in [1, 2, 3, 8, 9, 33, 128, MAX_RANKS] {
+            let geometry = Geometry::new(ranks);
+            assert!(geometry.control(ranks) <= geometry.board(0).start);
+            assert_eq!(geometry.board(ranks).start, geometry.ring(0, 0).start);
+            assert_eq!(geometry.ring(ranks - 1, ranks - 1).end, geometry.pool(0).start);
+            assert_eq!(geometry.pool(ranks - 1).end, geometry.size());
+            assert!(geometry.pool_chunks > ranks);
+            assert!(
+                geometry.pool(0).start.is_multiple_of(PAGE) && geometry.board(0).start.is_multiple_of(PAGE)
+            );
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Messages between two ranks, in calls that return when they are done.
+//!
+//! # Safety
+//!
+//! Trusted to withdraw borrowed buffers from the engine before it returns: [`Loan`] does so on every path.
+#![allow(unsafe_code)]
+
+use bytemuck::{NoUninit, Pod};
+
+use crate::address::{Destination, Source};
+use crate::engine::buffer::{Growing, Incoming, Outgoing};
+use crate::engine::receive::{Expected, Kept};
+use crate::engine::send::Started;
+use crate::engine::wait::Blocked;
+use crate::engine::{Caller, Engine, OperationId};
+use crate::envelope::{Envelope, FLAG_OBJECT, FLAG_SYNCHRONOUS};
+use crate::error::{Error, Result};
+use crate::matching::Pattern;
+use crate::status::Status;
+use crate::world::World;
+
+/// What a send promises when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The buffer may be used again.
+    Standard,
+    /// The message has been matched.
+    Synchronous,
+}
+
+/// What the bytes of a message are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Elements of the type with this hash.
+    Elements(u32),
+    /// An encoded object.
+    Object,
+}
+
+impl World {
+    /// Sends a copy of `data` to a rank.
+    ///
+    /// Returns when `data` may be used again. Up to the eager limit (8 KiB with up to 8 ranks) that is at once, as
+    /// long as the receiver has not left too much unreceived; a longer message may block until it is received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankOutOfRange`], [`Error::NegativeTag`], [`Error::PeerGone`] if the receiver has left the job and that
+    /// is known already (a short message may still go into its ring),
+    /// [`Error::Segment`] if shared memory is full.
+    ///
+    /// # MPI
+    /// `MPI_Send` (standard mode).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// ranks::spawn(2, |world| {
+    ///     if world.rank() == 0 {
+    ///         world.send(&[1.5, 2.5], (1, 7)).unwrap();
+    ///         assert!(matches!(world.send(&[1.5], 2), Err(ranks::Error::RankOutOfRange { rank: 2, .. })));
+    ///     } else {
+    ///         let mut buffer = [0.0; 2];
+    ///         let status = world.recv(&mut buffer, (0, 7)).unwrap();
+    ///         assert_eq!((buffer, status.count::<f64>()), ([1.5, 2.5], 2));
+    ///     }
+    /// })?;
+    /// # Ok::<(), ranks::Error>(())
+    /// ```
+    #[track_caller]
+    #[inline]
+    pub fn send<T: NoUninit>(&self, data: &[T], to: impl Into<Destination>) -> Result<()> {
+        let content = Content::Elements(type_hash::<T>());
+        self.send_bytes(bytemuck::cast_slice(data), content, to.into(), Mode::Standard, Caller::new("send"))
+    }
+
+    /// Sends a copy of `data` to a rank, and returns when the receiver has begun to receive it: a rendezvous of
+    /// both ranks.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::send`]; [`Error::WouldDeadlock`] for a message to this rank itself that no receive is posted
+    /// for.
+    ///
+    /// # MPI
+    /// `MPI_Ssend`.
+    #[track_caller]
+    #[doc(alias = "ssend")]
+    pub fn synchronous_send<T: NoUninit>(&self, data: &[T], to: impl Into<Destination>) -> Result<()> {
+        let caller = Caller::new("synchronous_send");
+        let content = Content::Elements(type_hash::<T>());
+        self.send_bytes(bytemuck::cast_slice(data), content, to.into(), Mode::Synchronous, caller)
+    }
+
+    /// Receives a message into `buffer`, from its beginning; blocks until there is one.
+    ///
+    /// The message may be shorter than the buffer: [`Status::count`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`] if the message is longer than the buffer, [`Error::TypeMismatch`] if its elements are of
+    /// another type (in both cases it is lost, and the next one is intact), [`Error::PeerGone`] if the sender has
+    /// left and nothing of it is left to receive, [`Error::NobodyLeft`], [`Error::RankOutOfRange`],
+    /// [`Error::NegativeTag`].
+    ///
+    /// # MPI
+    /// `MPI_Recv`.
+    #[track_caller]
+    #[inline]
+    pub fn recv<T: Pod>(&self, buffer: &mut [T], from: impl Into<Source>) -> Result<Status> {
+        let expected = expected::<T>();
+        let caller = Caller::new("recv");
+        self.recv_bytes(bytemuck::cast_slice_mut(buffer), expected, from.into(), caller)
+    }
+
+    /// Receives a message of any length into a new vector; blocks until there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::recv`], but for truncation; [`Error::OutOfMemory`].
+    ///
+    /// # MPI
+    /// `MPI_Mprobe`, `MPI_Get_count` and `MPI_Mrecv` in one.
+    #[track_caller]
+    pub fn recv_vec<T: Pod + Send>(&self, from: impl Into<Source>) -> Result<(Vec<T>, Status)> {
+        let caller = Caller::new("recv_vec");
+        self.recv_growing(expected::<T>(), from.into(), caller)
+    }
+
+    /// Sends `data` and receives into `buffer` at the same time; blocks until both are done. Two ranks may do this
+    /// with each other without either having to be first.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::send`] and [`World::recv`]. The receive is given up if the send fails.
+    ///
+    /// # MPI
+    /// `MPI_Sendrecv`.
+    #[track_caller]
+    pub fn sendrecv<T: NoUninit, U: Pod>(
+        &self,
+        data: &[T],
+        to: impl Into<Destination>,
+        buffer: &mut [U],
+        from: impl Into<Source>,
+    ) -> Result<Status> {
+        let caller = Caller::new("sendrecv");
+        let pattern = self.pattern(from.into(), caller)?;
+        let envelope = {
+            let content = Content::Elements(type_hash::<T>());
+            self.envelope(size_of_val(data), content, to.into(), Mode::Standard, caller)?
+        };
+        let mut engine = self.engine.borrow_mut();
+        let mut loan = Loan::new(&mut engine);
+        let receive = loan.receive(pattern, expected::<U>(), bytemuck::cast_slice_mut(buffer), caller)?;
+        let send = loan.send(envelope.0, envelope.1, bytemuck::cast_slice(data), caller)?;
+        if let Some(send) = send {
+            let (context, bytes) = (pattern.context, size_of_val(data) as u64);
+            let (peer, tag) = (Some(envelope.0), Some(envelope.1.tag));
+            loan.wait_send(send, Blocked { caller, peer, tag, context, bytes })?;
+        }
+        loan.wait_receive(receive, blocked(caller, &pattern, 0))
+    }
+
+    /// Sends bytes and waits for the promise of `mode`.
+    #[inline]
+    pub(crate) fn send_bytes(
+        &self,
+        bytes: &[u8],
+        content: Content,
+        to: Destination,
+        mode: Mode,
+        caller: Caller,
+    ) -> Result<()> {
+        let (destination, envelope) = self.envelope(bytes.len(), content, to, mode, caller)?;
+        let mut engine = self.engine.borrow_mut();
+        if destination != engine.rank && engine.try_eager(destination, &envelope, bytes) {
+            return engine.progress_now_and_then();
+        }
+        send_slowly(&mut engine, destination, envelope, bytes, caller)
+    }
+
+    /// The header of a message, checked.
+    #[inline]
+    pub(crate) fn envelope(
+        &self,
+        length: usize,
+        content: Content,
+        to: Destination,
+        mode: Mode,
+        caller: Caller,
+    ) -> Result<(usize, Envelope)> {
+        self.check_rank(to.rank, caller)?;
+        if to.tag < 0 {
+            return Err(Error::NegativeTag { operation: caller.operation, tag: to.tag, at: caller.at });
+        }
+        Ok((to.rank, self.envelope_in(self.context, length, content, to.tag, mode, caller)))
+    }
+
+    /// The header of a message in a context of the library's own.
+    #[inline]
+    pub(crate) fn envelope_in(
+        &self,
+        context: u32,
+        length: usize,
+        content: Content,
+        tag: i32,
+        mode: Mode,
+        caller: Caller,
+    ) -> Envelope {
+        let (element_type, object) = match content {
+            Content::Elements(hash) => (hash, 0),
+            Content::Object => (0, FLAG_OBJECT),
+        };
+        let synchronous = if mode == Mode::Synchronous { FLAG_SYNCHRONOUS } else { 0 };
+        Envelope {
+            flags: object | synchronous,
+            context,
+            source: self.rank() as u16,
+            call_site: self.engine.borrow().call_sites.intern(caller.at),
+            tag,
+            element_type,
+            length: length as u64,
+        }
+    }
+
+    /// What a receive accepts, checked.
+    #[inline]
+    pub(crate) fn pattern(&self, from: Source, caller: Caller) -> Result<Pattern> {
+        if let Some(rank) = from.rank {
+            self.check_rank(rank, caller)?;
+        }
+        if let Some(tag) = from.tag.filter(|&tag| tag < 0) {
+            return Err(Error::NegativeTag { operation: caller.operation, tag, at: caller.at });
+        }
+        Ok(Pattern { context: self.context, source: from.rank, tag: from.tag })
+    }
+
+    #[inline]
+    pub(crate) fn recv_bytes(
+        &self,
+        buffer: &mut [u8],
+        expected: Expected,
+        from: Source,
+        caller: Caller,
+    ) -> Result<Status> {
+        let pattern = self.pattern(from, caller)?;
+        let mut engine = self.engine.borrow_mut();
+        if let Some(status) = engine.receive_soon(&pattern, &expected, buffer)? {
+            return Ok(status);
+        }
+        let mut loan = Loan::new(&mut engine);
+        let id = loan.receive(pattern, expected, buffer, caller)?;
+        loan.wait_receive(id, blocked(caller, &pattern, size_of_val(buffer) as u64))
+    }
+
+    pub(crate) fn recv_growing<T: Pod + Send>(
+        &self,
+        expected: Expected,
+        from: Source,
+        caller: Caller,
+    ) -> Result<(Vec<T>, Status)> {
+        let pattern = self.pattern(from, caller)?;
+        let mut engine = self.engine.borrow_mut();
+        let buffer = Incoming::Owned(Box::new(Growing::<T>(Vec::new())));
+        let id = engine.start_receive(pattern, expected, buffer, caller)?;
+        let mut loan = Loan { engine: &mut engine, send: None, receive: Some(id) };
+        let (status, buffer) = loan.wait_receive_with(id, blocked(caller, &pattern, 0))?;
+        Ok((vector(buffer), status))
+    }
+}
+
+/// The vector inside a buffer that [`Growing`] or `Fixed` of the same type filled.
+pub(crate) fn vector<T: 'static>(buffer: Incoming) -> Vec<T> {
+    match buffer {
+        Incoming::Owned(buffer) => match buffer.into_any().downcast::<Vec<T>>() {
+            Ok(vector) => *vector,
+            Err(_) => unreachable!("a receive gives back the buffer that it was given"),
+        },
+        Incoming::Borrowed(_) | Incoming::Discard => Vec::new(),
+    }
+}
+
+pub(crate) fn blocked(caller: Caller, pattern: &Pattern, bytes: u64) -> Blocked {
+    Blocked { caller, peer: pattern.source, tag: pattern.tag, context: pattern.context, bytes }
+}
+
+fn waits_for(envelope: &Envelope, caller: Caller) -> Blocked {
+    let Envelope { context, source, tag, length, .. } = *envelope;
+    Blocked { caller, peer: Some(source.into()), tag: Some(tag), context, bytes: length }
+}
+
+#[cold]
+fn send_slowly(
+    engine: &mut Engine,
+    destination: usize,
+    envelope: Envelope,
+    bytes: &[u8],
+    caller: Caller,
+) -> Result<()> {
+    let Envelope { context, tag, length, .. } = envelope;
+    let waits = Blocked { caller, peer: Some(destination), tag: Some(tag), context, bytes: length };
+    if destination == engine.rank && envelope.flags & FLAG_SYNCHRONOUS != 0 && !engine.has_posted(&envelope) {
+        let remedy = "post the receive first, with irecv";
+        return Err(Error::WouldDeadlock { operation: caller.operation, remedy, at: caller.at });
+    }
+    let mut loan = Loan::new(engine);
+    let Some(id) = loan.send(destination, envelope, bytes, caller)? else { return Ok(()) };
+    loan.wait_send(id, waits)
+}
+
+/// Borrowed buffers in the engine's hands, for no longer than this value lives.
+pub(crate) struct Loan<'e> {
+    engine: &'e mut Engine,
+    send: Option<OperationId>,
+    receive: Option<OperationId>,
+}
+
+impl<'e> Loan<'e> {
+    pub(crate) fn new(engine: &'e mut Engine) -> Self {
+        Self { engine, send: None, receive: None }
+    }
+
+    fn send(
+        &mut self,
+        destination: usize,
+        envelope: Envelope,
+        bytes: &[u8],
+        caller: Caller,
+    ) -> Result<Option<OperationId>> {
+        // SAFETY: `self` is dropped before the caller's borrow ends, and dropping withdraws the buffer.
+        let payload = unsafe { Outgoing::borrowed(bytes) };
+        match self.engine.start_send(destination, envelope, payload, caller)? {
+            Started::Complete(_) => Ok(None),
+            Started::Pending(id) => {
+                self.send = Some(id);
+                Ok(Some(id))
+            }
+        }
+    }
+
+    fn receive(
+        &mut self,
+        pattern: Pattern,
+        expected: Expected,
+        buffer: &mut [u8],
+        caller: Caller,
+    ) -> Result<OperationId> {
+        // SAFETY: `self` is dropped before the caller's borrow ends, and dropping withdraws the buffer.
+        let buffer = unsafe { Incoming::borrowed(buffer) };
+        let id = self.engine.start_receive(pattern, expected, buffer, caller)?;
+        self.receive = Some(id);
+        Ok(id)
+    }
+
+    /// Receives a message that was taken out of matching.
+    pub(crate) fn receive_kept(
+        mut self,
+        message: (Envelope, Kept),
+        expected: Expected,
+        buffer: &mut [u8],
+        caller: Caller,
+    ) -> Result<Status> {
+        // SAFETY: `self` is dropped before the caller's borrow ends, and dropping withdraws the buffer.
+        let buffer = unsafe { Incoming::borrowed(buffer) };
+        let waits = waits_for(&message.0, caller);
+        let id = self.engine.start_receive_of(message, expected, buffer, caller)?;
+        self.receive = Some(id);
+        self.wait_receive(id, waits)
+    }
+
+    /// Receives a message that was taken out of matching into a buffer that the engine owns.
+    pub(crate) fn receive_owned(
+        mut self,
+        message: (Envelope, Kept),
+        expected: Expected,
+        buffer: Incoming,
+        caller: Caller,
+    ) -> Result<(Status, Incoming)> {
+        let waits = waits_for(&message.0, caller);
+        let id = self.engine.start_receive_of(message, expected, buffer, caller)?;
+        self.receive = Some(id);
+        self.wait_receive_with(id, waits)
+    }
+
+    fn wait_send(&mut self, id: OperationId, waits: Blocked) -> Result<()> {
+        let outcome = self.engine.wait_until(waits, |engine| engine.take_send(id))?;
+        self.send = None;
+        outcome.map(drop)
+    }
+
+    fn wait_receive(&mut self, id: OperationId, waits: Blocked) -> Result<Status> {
+        self.wait_receive_with(id, waits).map(|(status, _)| status)
+    }
+
+    fn wait_receive_with(&mut self, id: OperationId, waits: Blocked) -> Result<(Status, Incoming)> {
+        let (outcome, buffer) = self.engine.wait_until(waits, |engine| engine.await_receive(id))?;
+        self.receive = None;
+        outcome.map(|status| (status, buffer))
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.send {
+            self.engine.abandon_send(id);
+        }
+        if let Some(id) = self.receive {
+            self.engine.abandon_receive(id);
+        }
+    }
+}
+
+/// A number for an element type, the same in every process of one program.
+#[inline]
+pub(crate) fn type_hash<T: 'static>() -> u32 {
+    use std::hash::{Hash, Hasher};
+
+    /// Keeps the words that a `TypeId` hashes: they are a hash already, and the compiler folds them.
+    struct Words(u64);
+    impl Hasher for Words {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+            }
+        }
+        fn write_u64(&mut self, word: u64) {
+            self.0 ^= word;
+        }
+    }
+
+    let mut words = Words(0);
+    std::any::TypeId::of::<T>().hash(&mut words);
+    (words.0 ^ (words.0 >> 32)) as u32
+}
+
+#[inline]
+pub(crate) fn expected<T: 'static>() -> Expected {
+    Expected { element_type: type_hash::<T>(), name: std::any::type_name::<T>(), object: false }
+}

@@ -1,0 +1,299 @@
+//! Non-blocking operations on borrowed buffers, inside a scope that completes all of them.
+//!
+//! # Safety
+//!
+//! Trusted to withdraw every borrowed buffer from the engine before `'env` ends: [`Pending`] does so when the
+//! scope ends, whatever happened to the requests, also on an error and while a panic unwinds.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+use bytemuck::{NoUninit, Pod};
+
+use crate::address::{Destination, Source};
+use crate::engine::buffer::{Incoming, Outgoing};
+use crate::engine::send::Started;
+use crate::engine::wait::Blocked;
+use crate::engine::{Caller, OperationId};
+use crate::error::Result;
+use crate::matching::Pattern;
+use crate::p2p::{Content, Mode, expected, type_hash};
+use crate::status::Status;
+use crate::world::{COLLECTIVE, World};
+
+/// Where operations on borrowed buffers are started. See [`World::scope`].
+#[derive(Debug)]
+pub struct Scope<'scope, 'env: 'scope> {
+    pending: Pending<'env>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// An operation of a [`Scope`]. `O` is `()` for a send and [`Status`] for a receive.
+///
+/// Dropping it does nothing: the end of the scope completes the operation.
+#[derive(Debug)]
+pub struct ScopedRequest<'scope, O> {
+    pending: &'scope Pending<'scope>,
+    operation: Option<Operation>,
+    output: PhantomData<O>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Send(OperationId),
+    Receive(OperationId),
+}
+
+/// The operations of a scope that hold borrowed buffers.
+struct Pending<'w> {
+    world: &'w World,
+    caller: Caller,
+    operations: RefCell<Vec<Operation>>,
+}
+
+impl World {
+    /// Runs `body` with a [`Scope`] in which buffers can be lent to `isend` and `irecv`; blocks at its end until
+    /// all operations that were started in it are complete.
+    ///
+    /// If `body` returns an error or panics, nothing is waited for: receives are withdrawn, and what was not sent
+    /// yet is sent from a copy.
+    ///
+    /// # Errors
+    ///
+    /// The error of `body`, or the first one of an operation that nobody waited for.
+    ///
+    /// # MPI
+    /// `MPI_Isend`, `MPI_Irecv` and `MPI_Waitall`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// ranks::spawn(2, |world| {
+    ///     let other = 1 - world.rank();
+    ///     let (mine, mut theirs) = ([world.rank() as u32; 1000], [0; 1000]);
+    ///     world
+    ///         .scope(|scope| {
+    ///             scope.irecv(&mut theirs, other)?;
+    ///             scope.isend(&mine, other)?.wait()
+    ///         })
+    ///         .unwrap();
+    ///     assert_eq!(theirs, [other as u32; 1000]);
+    /// })?;
+    /// # Ok::<(), ranks::Error>(())
+    /// ```
+    ///
+    /// A buffer cannot be used while it is lent:
+    ///
+    /// ```compile_fail
+    /// let world = ranks::init().unwrap();
+    /// let mut buffer = [0; 4];
+    /// world.scope(|scope| {
+    ///     scope.irecv(&mut buffer, 0)?;
+    ///     buffer[0] = 1;
+    ///     Ok(())
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn scope<'env, R>(
+        &'env self,
+        body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> Result<R>,
+    ) -> Result<R> {
+        let pending = Pending { world: self, caller: Caller::new("scope"), operations: RefCell::default() };
+        let scope = Scope { pending, scope: PhantomData, env: PhantomData };
+        let result = body(&scope)?;
+        scope.pending.complete()?;
+        Ok(result)
+    }
+}
+
+impl<'scope, 'env> Scope<'scope, 'env> {
+    /// Starts to send `data`; never blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::send`].
+    ///
+    /// # MPI
+    /// `MPI_Isend`.
+    #[track_caller]
+    pub fn isend<T: NoUninit>(
+        &'scope self,
+        data: &'env [T],
+        to: impl Into<Destination>,
+    ) -> Result<ScopedRequest<'scope, ()>> {
+        let caller = Caller::new("isend");
+        let world = self.pending.world;
+        let content = Content::Elements(type_hash::<T>());
+        let (destination, envelope) =
+            world.envelope(size_of_val(data), content, to.into(), Mode::Standard, caller)?;
+        // SAFETY: `pending` withdraws the buffer before `'env` ends.
+        let payload = unsafe { Outgoing::borrowed(bytemuck::cast_slice(data)) };
+        let started = world.engine.borrow_mut().start_send(destination, envelope, payload, caller)?;
+        Ok(self.pending.request(match started {
+            Started::Complete(_) => None,
+            Started::Pending(id) => Some(Operation::Send(id)),
+        }))
+    }
+
+    /// Starts to receive into `buffer`; never blocks. The buffer can be read when the scope has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::irecv`].
+    ///
+    /// # MPI
+    /// `MPI_Irecv`.
+    #[track_caller]
+    pub fn irecv<T: Pod>(
+        &'scope self,
+        buffer: &'env mut [T],
+        from: impl Into<Source>,
+    ) -> Result<ScopedRequest<'scope, Status>> {
+        let caller = Caller::new("irecv");
+        let world = self.pending.world;
+        let pattern = world.pattern(from.into(), caller)?;
+        // SAFETY: `pending` withdraws the buffer before `'env` ends.
+        let buffer = unsafe { Incoming::borrowed(bytemuck::cast_slice_mut(buffer)) };
+        let id = world.engine.borrow_mut().start_receive(pattern, expected::<T>(), buffer, caller)?;
+        Ok(self.pending.request(Some(Operation::Receive(id))))
+    }
+}
+
+impl<O> ScopedRequest<'_, O> {
+    /// Progresses all operations and tells whether this one is complete; never blocks. Then `wait` returns at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::test`](crate::Request::test).
+    ///
+    /// # MPI
+    /// `MPI_Test`, which also completes the request: here `wait` does.
+    pub fn test(&mut self) -> Result<bool> {
+        let mut engine = self.pending.world.engine.borrow_mut();
+        engine.progress()?;
+        engine.notice_departures()?;
+        Ok(match self.operation {
+            Some(Operation::Send(id)) => engine.sends.get(id).is_none_or(|send| send.is_complete()),
+            Some(Operation::Receive(id)) => engine.is_receive_complete(id),
+            None => true,
+        })
+    }
+}
+
+impl ScopedRequest<'_, ()> {
+    /// Blocks until the buffer has been read.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::send`].
+    ///
+    /// # MPI
+    /// `MPI_Wait`.
+    pub fn wait(self) -> Result<()> {
+        self.operation.map_or(Ok(()), |operation| self.pending.wait(operation).map(drop))
+    }
+}
+
+impl ScopedRequest<'_, Status> {
+    /// Blocks until the message is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::recv`].
+    ///
+    /// # MPI
+    /// `MPI_Wait`.
+    pub fn wait(self) -> Result<Status> {
+        let outcome = self.operation.map(|operation| self.pending.wait(operation));
+        match outcome.transpose()?.flatten() {
+            Some(status) => Ok(status),
+            None => unreachable!("a receive always has an operation, and only this call takes its status"),
+        }
+    }
+}
+
+impl Pending<'_> {
+    fn request<O>(&self, operation: Option<Operation>) -> ScopedRequest<'_, O> {
+        self.operations.borrow_mut().extend(operation);
+        ScopedRequest { pending: self, operation, output: PhantomData }
+    }
+
+    /// Blocks until the operation is complete and takes its outcome.
+    fn wait(&self, operation: Operation) -> Result<Option<Status>> {
+        let context = self.world.context;
+        let blocked = Blocked { caller: self.caller, peer: None, tag: None, context, bytes: 0 };
+        let mut engine = self.world.engine.borrow_mut();
+        let outcome = engine.wait_until(blocked, |engine| match operation {
+            Operation::Send(id) => engine.take_send(id).map(|outcome| outcome.map(|_| None)),
+            Operation::Receive(id) => engine.await_receive(id).map(|(outcome, _)| outcome.map(Some)),
+        })?;
+        let mut operations = self.operations.borrow_mut();
+        // From the end: the scope completes its operations in that order, and then this is the first look.
+        if let Some(at) = operations.iter().rposition(|&other| other == operation) {
+            operations.swap_remove(at);
+        }
+        outcome
+    }
+
+    fn complete(&self) -> Result<()> {
+        loop {
+            let next = self.operations.borrow().last().copied();
+            let Some(operation) = next else { return Ok(()) };
+            self.wait(operation)?;
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let mut engine = self.world.engine.borrow_mut();
+        for operation in self.operations.get_mut().drain(..) {
+            match operation {
+                Operation::Send(id) => engine.abandon_send(id),
+                Operation::Receive(id) => engine.abandon_receive(id),
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Pending<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} operations pending", self.operations.borrow().len())
+    }
+}
+
+impl World {
+    /// Sends and receives bytes between pairs of ranks, all at the same time, in the context of collectives.
+    /// Blocks until everything is done.
+    pub(crate) fn exchange(
+        &self,
+        sends: Vec<(usize, &[u8])>,
+        receives: Vec<(usize, &mut [u8])>,
+        caller: Caller,
+    ) -> Result<()> {
+        /// One exchange's messages are in order with those of the next, so one tag is enough.
+        const TAG: i32 = 0;
+        let context = self.context + COLLECTIVE;
+        let pending = Pending { world: self, caller, operations: RefCell::default() };
+        for (source, buffer) in receives {
+            // SAFETY: `pending` is dropped before this call returns, and withdraws the buffer.
+            let buffer = unsafe { Incoming::borrowed(buffer) };
+            let pattern = Pattern { context, source: Some(source), tag: Some(TAG) };
+            let id = self.engine.borrow_mut().start_receive(pattern, expected::<u8>(), buffer, caller)?;
+            pending.operations.borrow_mut().push(Operation::Receive(id));
+        }
+        for (destination, bytes) in sends {
+            let content = Content::Elements(type_hash::<u8>());
+            let envelope = self.envelope_in(context, bytes.len(), content, TAG, Mode::Standard, caller);
+            // SAFETY: `pending` is dropped before this call returns, and withdraws the buffer.
+            let payload = unsafe { Outgoing::borrowed(bytes) };
+            let started = self.engine.borrow_mut().start_send(destination, envelope, payload, caller)?;
+            if let Started::Pending(id) = started {
+                pending.operations.borrow_mut().push(Operation::Send(id));
+            }
+        }
+        pending.complete()
+    }
+}

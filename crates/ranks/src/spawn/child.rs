@@ -1,0 +1,55 @@
+//! A spawned process on its way: running a rank, and ending with it.
+
+use std::io::{Write, stderr, stdout};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::exit;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::World;
+use crate::attach;
+use crate::launch::{environment, process};
+
+/// Set when this process has come to its call.
+static ARRIVED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is a rank of a `spawn` already.
+pub(super) fn has_arrived() -> bool {
+    ARRIVED.load(Relaxed)
+}
+
+/// Runs `body` as a rank and ends the process: with 0, with 101 after a panic, with 1 after another failure.
+pub(super) fn run(body: impl FnOnce(&World)) -> ! {
+    ARRIVED.store(true, Relaxed);
+    take_output();
+    let world = crate::init().unwrap_or_else(|error| give_up(&error));
+    let ended = catch_unwind(AssertUnwindSafe(move || {
+        // Inside, so that a panic drops the world while it unwinds: that is how the job learns of it.
+        body(&world);
+        world.finalize()
+    }));
+    match ended {
+        Ok(Ok(())) => exit(0),
+        Ok(Err(error)) => give_up(&error),
+        // The panic hook has printed and recorded the message.
+        Err(_) => exit(101),
+    }
+}
+
+fn give_up(error: &crate::Error) -> ! {
+    attach::record_last_words(&error.to_string());
+    // The parent learns it from the record; there is nobody else to tell when this fails.
+    let _ = writeln!(stderr(), "error: {error}");
+    exit(1)
+}
+
+/// Makes the pipe from the parent the standard output: what the test harness printed before is dropped.
+fn take_output() {
+    let number = std::env::var(environment::SPAWN_OUTPUT_FD).ok().and_then(|number| number.parse().ok());
+    let Some(number) = number else { return };
+    let Ok(pipe) = process::duplicate_inherited(number) else { return };
+    // What the harness has buffered belongs to the old output.
+    let _ = stdout().flush();
+    // Without it, output is lost but the rank can run.
+    let _ = rustix::stdio::dup2_stdout(&pipe);
+    process::close(number);
+}

@@ -1,0 +1,48 @@
+//! Why a spawned job failed.
+
+use crate::launch::Failure;
+
+/// The ranks of a [`spawn`](crate::spawn()) did not all end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// A rank failed: it panicked, aborted, was killed, or exited by itself.
+    #[error("spawn at {at}: {failure}")]
+    Failed {
+        /// Where `spawn` was called.
+        at: String,
+        /// The first failure.
+        failure: Failure,
+    },
+    /// A child ended without coming to the call of `spawn` that it was started for.
+    #[error(
+        "spawn at {at}: the process of rank {rank} ended before it came to this call; it was started as \
+         `{command}`\n  help: code before spawn runs once per rank and has to come to the same call; in a test \
+         whose name cannot be guessed, use Spawn::new(n).test_name(\"module::test\")"
+    )]
+    NotReached {
+        /// Where `spawn` was called.
+        at: String,
+        /// A rank that never came.
+        rank: usize,
+        /// How its process was started.
+        command: String,
+    },
+    /// `spawn` was called by a rank of a `spawn`.
+    #[error(
+        "spawn at {at} was called inside a rank of another spawn\n  help: call it outside: a child that is \
+         started again would not come to this place"
+    )]
+    Nested {
+        /// Where `spawn` was called.
+        at: String,
+    },
+    /// The path of the running program is not known.
+    #[error("spawn at {at}: cannot find out the path of this program: {source}\n  help: is /proc mounted?")]
+    Program {
+        /// Where `spawn` was called.
+        at: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

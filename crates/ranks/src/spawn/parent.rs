@@ -1,0 +1,165 @@
+//! The caller's side: starting this program again and waiting for its ranks.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{Write, stdout};
+use std::panic::Location;
+use std::path::PathBuf;
+
+use super::identity::{Call, VARIABLE};
+use super::{SpawnError, child, harness};
+use crate::World;
+use crate::error::Result;
+use crate::launch::{self, Binding, Outcome, Output, Plan};
+
+/// Runs `body` as a job of `ranks` ranks, each in a process of its own, and waits for all of them.
+///
+/// The ranks are copies of the current program, started again with the same arguments (in a test, with those
+/// that select this test). Each runs from its beginning to this call, so code before it runs once per rank and
+/// must come here again; each ends here, so code behind it runs in the calling process only. A call that comes
+/// before this one in a copy returns `Ok(())` at once. Nothing is handed over but arguments and environment:
+/// `body` sees what the copy computed for it.
+///
+/// The ranks' output is printed by this process, in whole lines. Rank 0 reads its standard input, except in tests.
+///
+/// # Errors
+///
+/// [`Error::Spawn`](crate::Error::Spawn) if a rank panicked, aborted, was killed or exited by itself: the error's
+/// text contains its panic message. Also if a copy ended without coming to this call, or if this call is made by
+/// a rank of another. [`Error::Launch`](crate::Error::Launch) if the processes could not be started.
+///
+/// # MPI
+/// No counterpart: the tests of MPI programs need `mpirun`. `MPI_Comm_spawn` adds processes to a running job.
+///
+/// # Examples
+///
+/// ```
+/// ranks::spawn(3, |world| {
+///     assert_eq!(world.size(), 3);
+///     assert!(world.rank() < 3);
+/// })?;
+///
+/// let error = ranks::spawn(2, |world| assert_eq!(world.rank(), 0, "not the first")).unwrap_err();
+/// assert!(error.to_string().contains("not the first"), "{error}");
+/// # Ok::<(), ranks::Error>(())
+/// ```
+#[track_caller]
+pub fn spawn<F: FnOnce(&World)>(ranks: usize, body: F) -> Result<()> {
+    Spawn::new(ranks).run(body)
+}
+
+/// [`spawn()`] with settings.
+///
+/// ```
+/// ranks::Spawn::new(2).arguments(["--quiet"]).run(|world| {
+///     assert_eq!(std::env::args().nth(1).as_deref(), Some("--quiet"));
+///     assert_eq!(world.size(), 2);
+/// })?;
+/// # Ok::<(), ranks::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Spawn {
+    ranks: usize,
+    test_name: Option<String>,
+    arguments: Option<Vec<OsString>>,
+}
+
+impl Spawn {
+    /// A job of `ranks` ranks.
+    pub fn new(ranks: usize) -> Self {
+        Self { ranks, test_name: None, arguments: None }
+    }
+
+    /// The name of the running test as the harness prints it, for a test that calls from a thread or a helper
+    /// from which the name cannot be told.
+    pub fn test_name(mut self, name: impl Into<String>) -> Self {
+        self.test_name = Some(name.into());
+        self
+    }
+
+    /// The arguments that the copies are started with, instead of this program's own.
+    pub fn arguments<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments = Some(arguments.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Runs `body` as every rank of the job. See [`spawn()`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn()`].
+    #[track_caller]
+    pub fn run<F: FnOnce(&World)>(self, body: F) -> Result<()> {
+        let site = Location::caller();
+        if child::has_arrived() {
+            return Err(SpawnError::Nested { at: site.to_string() }.into());
+        }
+        let copy = self.copy::<F>(site)?;
+        let call = Call::count(site, copy.test.clone());
+        match Call::of_this_process() {
+            Some(mine) if mine == call => child::run(body),
+            Some(_) => Ok(()),
+            None => copy.run(self.ranks, &call),
+        }
+    }
+
+    /// How a copy of this program is started so that it comes to this call.
+    fn copy<F>(&self, site: &Location<'_>) -> Result<Copy> {
+        let program =
+            env::current_exe().map_err(|source| SpawnError::Program { at: site.to_string(), source })?;
+        let own: Vec<OsString> = env::args_os().skip(1).collect();
+        let named = self.test_name.is_some();
+        let is_test = named || self.arguments.is_none() && harness::is_test(&program, &own);
+        let test = is_test.then(|| self.test_name.clone().unwrap_or_else(|| harness::test_name::<F>(&own)));
+        let selected = test.as_deref().map(harness::arguments_for);
+        let arguments = self.arguments.clone().or(selected).unwrap_or(own);
+        Ok(Copy { program, arguments, test })
+    }
+}
+
+/// A copy of this program to be started.
+struct Copy {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    /// The test in it, if it is a test binary.
+    test: Option<String>,
+}
+
+impl Copy {
+    fn run(self, ranks: usize, call: &Call) -> Result<()> {
+        let command = self.command();
+        let outcome = launch::run(self.plan(ranks, call))?;
+        Ok(judge(&outcome, call, command)?)
+    }
+
+    fn plan(self, ranks: usize, call: &Call) -> Plan {
+        // What this process has printed comes before what its ranks print.
+        let _ = stdout().flush();
+        let is_test = self.test.is_some();
+        let mut plan = Plan::new(ranks, self.program);
+        plan.arguments = self.arguments;
+        plan.variables = vec![(VARIABLE.into(), call.encode(std::process::id()).into())];
+        plan.binding = Binding::None;
+        plan.standard_input = !is_test;
+        plan.output = if is_test { Output::Print { drop_before_spawn: true } } else { Output::Descriptors };
+        plan
+    }
+
+    fn command(&self) -> String {
+        let words = self.arguments.iter().map(|argument| argument.to_string_lossy());
+        words.fold(self.program.to_string_lossy().into_owned(), |line, word| line + " " + &word)
+    }
+}
+
+fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result<(), SpawnError> {
+    let at = call.site.clone();
+    match (&outcome.failure, outcome.never_attached.first()) {
+        (Some(failure), _)
+            if failure.last_words.is_some() || !outcome.never_attached.contains(&failure.rank) =>
+        {
+            Err(SpawnError::Failed { at, failure: failure.clone() })
+        }
+        (_, Some(&rank)) => Err(SpawnError::NotReached { at, rank, command }),
+        _ => Ok(()),
+    }
+}

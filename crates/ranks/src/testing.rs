@@ -1,0 +1,169 @@
+//! Ranks as threads of one process, over a segment of their own: what the sanitizers can see, and what unit tests
+//! need. Everything below [`World`] is the same as with processes.
+
+use std::panic::resume_unwind;
+use std::thread;
+
+use crate::attach::Attachment;
+use crate::job::Job;
+use crate::launch::in_process;
+use crate::world::World;
+
+/// Runs `body` as `ranks` ranks, and passes on the first panic.
+pub(crate) fn run(ranks: usize, body: impl Fn(&World) + Sync) {
+    // Lanes borrow the mapping for as long as the process lives, as in a real rank.
+    let job: &'static Job = Box::leak(Box::new(in_process(ranks).unwrap()));
+    let rank = |rank| {
+        let world = World::attached(Attachment::of_thread(job, rank));
+        body(&world);
+    };
+    thread::scope(|scope| {
+        let handles: Vec<_> = (0..ranks).map(|number| scope.spawn(move || rank(number))).collect();
+        let outcomes: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
+        outcomes.into_iter().for_each(|outcome| outcome.unwrap_or_else(|panic| resume_unwind(panic)));
+    });
+}
+
+/// What a process that writes over the segment can do to the others.
+mod damage {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use proptest::prelude::*;
+    use shm_core::ring::Producer;
+
+    use super::*;
+    use crate::{ANY_SOURCE, Error};
+
+    fn cell() -> impl Strategy<Value = (u16, [u32; 6], Vec<u8>)> {
+        // Mostly kinds and small numbers that exist: nonsense that is nearly right goes deepest.
+        let kind = prop_oneof![4 => 0..7u16, 1 => any::<u16>()];
+        let word = prop_oneof![6 => 0..4u32, 1 => any::<u32>()];
+        let from_one = prop::bool::weighted(0.8);
+        let words = (prop::array::uniform6(word), from_one).prop_map(|(mut words, from_one)| {
+            words[1] = if from_one { 1 } else { words[1] };
+            words
+        });
+        (kind, words, prop::collection::vec(0..3u8, 0..40))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        /// Nonsense in a ring is an error of the rank that reads it: no panic, no hang, no stray access.
+        #[test]
+        fn nonsense_in_a_ring_is_an_error(cells in prop::collection::vec(cell(), 1..30), posted in 0..3usize) {
+            let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+            let world = World::attached(Attachment::of_thread(job, 0));
+            let requests: Vec<_> = (0..posted).map(|_| world.irecv::<u8>(ANY_SOURCE).unwrap()).collect();
+            let send = world.isend(vec![1u8; 100_000], 1).unwrap();
+            job.segment().reserve(job.geometry().ring(1, 0)).unwrap();
+            job.segment().reserve(job.geometry().pool(1)).unwrap();
+            let mut producer = Producer::new(job.ring(1, 0));
+            for (kind, words, payload) in &cells {
+                producer.try_push(*kind, *words, payload).unwrap();
+            }
+            job.control(0).senders.bits[0].fetch_or(0b10, Relaxed);
+            let mut outcome = Ok(true);
+            while let Ok(true) = outcome {
+                outcome = world.engine.borrow_mut().progress();
+            }
+            let expected = matches!(outcome, Ok(_) | Err(Error::Damaged { .. }));
+            prop_assert!(expected, "{outcome:?}");
+            drop((requests, send));
+            std::mem::forget(world);
+        }
+    }
+}
+
+mod smoke {
+    use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+    use super::run;
+    use crate::status::operation_name;
+    use crate::{ANY_SOURCE, Sum, wait_all};
+
+    #[test]
+    fn messages_of_all_lanes_arrive() {
+        run(2, |world| {
+            let other = 1 - world.rank();
+            for length in [0, 1, 4, 5, 100, 1000, 2048, 2049, 5000, 16_000, 100_000, 3_000_000] {
+                let data: Vec<u32> = (0..length as u32).map(|i| i * 7 + world.rank() as u32).collect();
+                let mut back = vec![0u32; length];
+                let status = world.sendrecv(&data, (other, 3), &mut back, (other, 3)).unwrap();
+                assert_eq!((status.count::<u32>(), status.source, status.tag), (length, other, 3));
+                assert!(back.iter().zip(0..).all(|(&v, i)| v == i * 7 + other as u32), "{length}");
+            }
+        });
+    }
+
+    #[test]
+    fn scoped_requests_can_be_asked() {
+        run(2, |world| {
+            let other = 1 - world.rank();
+            let (mine, mut theirs) = ([world.rank() as u16; 50_000], [9; 50_000]);
+            let asked = world.scope(|scope| {
+                let mut receive = scope.irecv(&mut theirs, other)?;
+                let before = receive.test()?;
+                world.barrier()?;
+                let mut send = scope.isend(&mine, other)?;
+                while !(receive.test()? & send.test()?) {}
+                Ok((before, receive.wait()?.count::<u16>()))
+            });
+            assert_eq!(asked.unwrap(), (false, 50_000));
+            assert!(theirs.iter().all(|&value| value == other as u16));
+        });
+    }
+
+    #[test]
+    fn reverse_order_and_wildcards() {
+        run(3, |world| {
+            if world.rank() == 0 {
+                for tag in (0..200).rev() {
+                    let (data, status) = world.recv_vec::<u8>((ANY_SOURCE, tag)).unwrap();
+                    assert_eq!((data.len(), status.tag), (64 << 10, tag));
+                    let (data, _) = world.recv_vec::<u8>((3 - status.source, tag)).unwrap();
+                    assert_eq!(data[0], tag as u8);
+                }
+            } else {
+                let sends = (0..200).map(|tag| world.isend(vec![tag as u8; 64 << 10], (0, tag)).unwrap());
+                let sends: Vec<_> = sends.collect();
+                wait_all(sends).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_blocked_rank_says_what_it_waits_for() {
+        run(2, |world| {
+            if world.rank() == 0 {
+                world.recv(&mut [0u8; 3], (1, 9)).unwrap();
+                return;
+            }
+            let job = world.engine.borrow().job;
+            let line = &job.control(0).status;
+            // Odd while blocked; a rank that never parks would never get there, and the runner's limit ends this.
+            while line.sequence.load(Acquire).is_multiple_of(2) {
+                std::thread::yield_now();
+            }
+            assert_eq!(operation_name(line.operation.load(Relaxed)), "recv");
+            let (peer, tag, bytes) = (&line.peer, &line.tag, &line.bytes);
+            assert_eq!((peer.load(Relaxed), tag.load(Relaxed), bytes.load(Relaxed)), (1, 9, 3));
+            world.send(&[0u8; 3], (0, 9)).unwrap();
+        });
+    }
+
+    #[test]
+    fn collectives_agree() {
+        run(3, |world| {
+            for length in [0usize, 1, 10, 5_000, 100_000] {
+                let mine = vec![world.rank() as u64 + 1; length];
+                let mut sum = vec![0; length];
+                world.all_reduce(&mine, &mut sum, Sum).unwrap();
+                assert!(sum.iter().all(|&s| s == 6));
+                let mut all = vec![0; 3 * length];
+                world.all_to_all(&vec![world.rank() as u64; 3 * length], &mut all).unwrap();
+                assert!(all.chunks(length.max(1)).zip(0..).all(|(part, r)| part.iter().all(|&v| v == r)));
+                world.barrier().unwrap();
+            }
+        });
+    }
+}

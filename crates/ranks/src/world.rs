@@ -1,0 +1,153 @@
+//! The job as one rank sees it.
+
+use std::cell::{Cell, RefCell};
+
+use crate::attach::{self, Attachment};
+use crate::engine::wait::Blocked;
+use crate::engine::{Caller, Engine};
+use crate::error::{Error, Result};
+
+/// Context of the world's point-to-point messages; collectives use the next number. Communicators made later
+/// get pairs of their own.
+pub(crate) const WORLD_CONTEXT: u32 = 0;
+/// What a communicator's collectives add to its context, so that their messages meet no receive of the user.
+pub(crate) const COLLECTIVE: u32 = 1;
+
+/// All ranks of the job, and this process as one of them.
+///
+/// Everything that ranks do with each other is a method of it. It may move to another thread, but only one
+/// thread at a time can use it: `World` is `Send` and not `Sync`.
+///
+/// ```
+/// fn is_send<T: Send>() {}
+/// is_send::<ranks::World>();
+/// ```
+///
+/// ```compile_fail
+/// fn is_sync<T: Sync>() {}
+/// is_sync::<ranks::World>();
+/// ```
+///
+/// Nothing moves while no rank is in a call: there is no progress thread. A receiver needs no help of its sender
+/// for what lies in the segment already: short messages, and up to 64 KiB of long ones.
+///
+/// Dropping it finalizes, see [`World::finalize`], and gives up on errors. While a panic unwinds, dropping it
+/// never waits, and tells the launcher that this rank has failed.
+///
+/// # MPI
+/// `MPI_COMM_WORLD`.
+pub struct World {
+    pub(crate) engine: RefCell<Engine>,
+    pub(crate) context: u32,
+    attachment: Attachment,
+    finalized: Cell<bool>,
+}
+
+/// Joins the job that `shmrun` started this process for, as one of its ranks.
+///
+/// Without `shmrun`, the process is the only rank of a world of size 1. Does not wait for the other ranks.
+///
+/// # Errors
+///
+/// [`Error::Attach`] if the hand-over is damaged, if another process has this rank already, if this process has
+/// been a rank before, or if another launcher's variables say that this is one of several processes (then a
+/// world of size 1 would compute the wrong thing; `SHMRUN_SINGLETON=1` overrides that).
+///
+/// # MPI
+/// `MPI_Init`.
+///
+/// # Examples
+///
+/// ```
+/// let world = ranks::init()?;
+/// assert!(world.rank() < world.size());
+/// # Ok::<(), ranks::Error>(())
+/// ```
+pub fn init() -> Result<World> {
+    Ok(World::attached(attach::attach()?))
+}
+
+impl World {
+    pub(crate) fn attached(attachment: Attachment) -> Self {
+        let engine = RefCell::new(Engine::new(attachment.job, attachment.rank));
+        Self { engine, context: WORLD_CONTEXT, attachment, finalized: Cell::new(false) }
+    }
+
+    /// This process's number, from 0 to `size() - 1`. Never blocks.
+    ///
+    /// # MPI
+    /// `MPI_Comm_rank`.
+    pub fn rank(&self) -> usize {
+        self.attachment.rank
+    }
+
+    /// The number of ranks. Never blocks.
+    ///
+    /// # MPI
+    /// `MPI_Comm_size`.
+    pub fn size(&self) -> usize {
+        self.attachment.job.geometry().ranks
+    }
+
+    /// Ends the whole job at once, with `code` as the exit code of `shmrun` (1 if `code` is 0: an aborted job did
+    /// not succeed). Does not return, runs no destructors, blocks for nothing.
+    ///
+    /// # MPI
+    /// `MPI_Abort`.
+    #[track_caller]
+    pub fn abort(&self, code: i32) -> ! {
+        let caller = Caller::new("abort");
+        attach::abort(&self.attachment, code, &format!("abort({code}) at {}", caller.at))
+    }
+
+    /// Leaves the job: blocks until everything that this rank has sent is out of its buffers, then tells the
+    /// others that nothing more will come. Messages that nobody has received yet can still be received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PeerGone`] if a message that nobody waited for (its request was dropped) could not be delivered,
+    /// because its receiver has left or is leaving too. [`Error::Damaged`].
+    ///
+    /// # MPI
+    /// `MPI_Finalize`, but not collective.
+    #[track_caller]
+    pub fn finalize(self) -> Result<()> {
+        self.leave(Caller::new("finalize"))
+    }
+
+    fn leave(&self, caller: Caller) -> Result<()> {
+        if self.finalized.replace(true) {
+            return Ok(());
+        }
+        let mut engine = self.engine.borrow_mut();
+        let blocked = Blocked { caller, peer: None, tag: None, context: self.context, bytes: 0 };
+        let outcome = engine.leave(blocked);
+        attach::detach(&self.attachment);
+        outcome
+    }
+
+    /// Checks a rank that a caller named.
+    pub(crate) fn check_rank(&self, rank: usize, caller: Caller) -> Result<()> {
+        let Caller { operation, at } = caller;
+        let size = self.size();
+        if rank < size { Ok(()) } else { Err(Error::RankOutOfRange { operation, rank, size, at }) }
+    }
+}
+
+impl Drop for World {
+    #[track_caller]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // An error here has no one to go to; who wants it calls `finalize`.
+            let _ = self.leave(Caller::new("finalize"));
+        } else if !self.finalized.replace(true) {
+            attach::fail(&self.attachment);
+        }
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "World {{ rank: {}, size: {} }}", self.rank(), self.size())
+    }
+}

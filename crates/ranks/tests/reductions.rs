@@ -1,0 +1,255 @@
+//! Reductions and scans against a sequential answer, which each rank computes for itself.
+
+#[path = "support/values.rs"]
+mod values;
+#[path = "support/watchdog.rs"]
+mod watchdog;
+
+use std::time::Duration;
+
+use ranks::{
+    BitAnd, BitOr, BitXor, Located, LogicalAnd, LogicalOr, LogicalXor, Max, MaxLocation, Min, MinLocation,
+    Product, Reduction, Sum, World, spawn,
+};
+use values::{LENGTHS, RANKS, assert_same, lengths_and_roots, value};
+use watchdog::{step, watch};
+
+/// Composition of x -> ax + b: associative, not commutative. First `f`, then `g`.
+fn compose(f: [u64; 2], g: [u64; 2]) -> [u64; 2] {
+    [f[0].wrapping_mul(g[0]), f[1].wrapping_mul(g[0]).wrapping_add(g[1])]
+}
+
+fn functions(rank: usize, length: usize) -> Vec<[u64; 2]> {
+    (0..length).map(|index| [2 * value(rank, index) + 1, value(rank, index + 1)]).collect()
+}
+
+/// The functions of ranks `0..=last`, composed in rank order.
+fn composed(last: usize, length: usize) -> Vec<[u64; 2]> {
+    let mut result = functions(0, length);
+    for rank in 1..=last {
+        result.iter_mut().zip(functions(rank, length)).for_each(|(f, g)| *f = compose(*f, g));
+    }
+    result
+}
+
+#[test]
+fn reduce_combines_in_rank_order_on_the_root_alone() {
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            for (length, root) in lengths_and_roots(world.size()) {
+                step(format!("{length} pairs of words to rank {root}"));
+                let mut result = vec![[7, 7]; if world.rank() == root { length } else { 1 }];
+                world.reduce(&functions(world.rank(), length), &mut result, compose, root).unwrap();
+                if world.rank() == root {
+                    assert_same(&result, &composed(world.size() - 1, length), "reduce");
+                } else {
+                    assert_eq!(result, [[7, 7]], "the result of another rank than the root is left alone");
+                }
+            }
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn all_reduce_combines_in_rank_order_on_every_rank() {
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            for length in LENGTHS {
+                step(format!("{length} pairs of words"));
+                let mut result = vec![[0, 0]; length];
+                world.all_reduce(&functions(world.rank(), length), &mut result, compose).unwrap();
+                assert_same(&result, &composed(world.size() - 1, length), "all_reduce");
+            }
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn scan_combines_up_to_and_with_this_rank() {
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            for length in LENGTHS {
+                step(format!("{length} pairs of words"));
+                let mut result = vec![[0, 0]; length];
+                world.scan(&functions(world.rank(), length), &mut result, compose).unwrap();
+                assert_same(&result, &composed(world.rank(), length), "scan");
+            }
+        })
+        .unwrap();
+    }
+}
+
+/// Reduces one element, `of(rank)`, on all ranks.
+fn reduced<T: bytemuck::Pod>(world: &World, of: impl Fn(usize) -> T, operation: impl Reduction<T>) -> T {
+    let mut result = [of(world.rank())];
+    world.all_reduce(&[of(world.rank())], &mut result, operation).unwrap();
+    result[0]
+}
+
+#[test]
+fn the_standard_operations_do_what_they_are_called() {
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            let all = || 0..world.size();
+            let small = |rank: usize| rank as u64 * 3 % 5 + 1;
+            assert_eq!(reduced(world, small, Sum), all().map(small).sum::<u64>());
+            assert_eq!(reduced(world, small, Product), all().map(small).product::<u64>());
+            assert_eq!(reduced(world, small, Min), all().map(small).min().unwrap());
+            assert_eq!(reduced(world, small, Max), all().map(small).max().unwrap());
+            let bits = |rank: usize| 0b1111_0000_u64 ^ (1 << rank);
+            assert_eq!(
+                reduced(world, bits, BitAnd),
+                all().map(bits).fold(u64::MAX, |left, right| left & right)
+            );
+            assert_eq!(reduced(world, bits, BitOr), all().map(bits).fold(0, |left, right| left | right));
+            assert_eq!(reduced(world, bits, BitXor), all().map(bits).fold(0, |left, right| left ^ right));
+            let negative = |rank: usize| -1.5 - rank as f64;
+            assert_eq!(reduced(world, negative, Max), -1.5);
+            assert_eq!(reduced(world, negative, Min), negative(world.size() - 1));
+        })
+        .unwrap();
+    }
+}
+
+/// With one rank there is nothing to combine: the answer is its own value, which need not be 0 or 1.
+#[test]
+fn logical_operations_take_anything_but_zero_for_true() {
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            let last = world.size() - 1;
+            let twice = |rank: usize| rank as u32 * 2;
+            assert_ne!(reduced(world, |rank| rank as u32 + 4, LogicalAnd), 0);
+            assert_eq!(reduced(world, twice, LogicalAnd), 0, "rank 0 gives zero");
+            assert_eq!(reduced(world, |_| 0u32, LogicalOr), 0);
+            assert_eq!(reduced(world, twice, LogicalOr) != 0, last > 0);
+            assert_eq!(reduced(world, twice, LogicalXor) != 0, last % 2 == 1);
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn locations_are_of_the_best_value_and_of_the_lowest_index_among_equals() {
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            let located = |value: f64, rank: usize| Located { value, index: 100 + rank as u64 };
+            let peak = |rank: usize| located(-((rank as f64 - 2.0).abs()), rank);
+            assert_eq!(reduced(world, peak, MaxLocation), peak(2.min(world.size() - 1)));
+            assert_eq!(reduced(world, |rank| located(0.5, rank), MaxLocation), located(0.5, 0));
+            assert_eq!(reduced(world, |rank| located(0.5, rank), MinLocation), located(0.5, 0));
+            let falling = |rank: usize| located(-(rank as f64), rank);
+            assert_eq!(reduced(world, falling, MinLocation), falling(world.size() - 1));
+        })
+        .unwrap();
+    }
+}
+
+/// An operation with a type of its own, that sees whole slices.
+struct SaturatingSum;
+
+impl Reduction<u8> for SaturatingSum {
+    fn combine(&self, accumulated: &mut [u8], next: &[u8]) {
+        accumulated.iter_mut().zip(next).for_each(|(sum, term)| *sum = sum.saturating_add(*term));
+    }
+}
+
+#[test]
+fn operations_can_be_types_of_the_program() {
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            assert_eq!(reduced(world, |_| 30, SaturatingSum), (30 * world.size()).min(255) as u8);
+            assert_eq!(reduced(world, |_| 40, SaturatingSum), (40 * world.size()).min(255) as u8);
+        })
+        .unwrap();
+    }
+}
+
+/// Terms of very different size, so that any other order of additions gives other bits.
+fn term(rank: usize, index: usize) -> f64 {
+    let digits = value(rank, index * 7919) as f64;
+    digits * 10f64.powi((rank * 5 + index) as i32 % 17 - 8)
+}
+
+/// Ranks come in another order each time; the sum must not depend on who came first.
+#[test]
+fn sums_of_floating_point_numbers_are_the_same_to_the_bit_whoever_comes_first() {
+    let bits = |sums: &[f64]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            for length in [1, 100, 20_000] {
+                let data: Vec<_> = (0..length).map(|index| term(world.rank(), index)).collect();
+                let in_order =
+                    |index| (0..ranks).map(|rank| term(rank, index)).reduce(|left, right| left + right);
+                let expected: Vec<_> = (0..length).filter_map(in_order).collect();
+                for first in 0..world.size() {
+                    step(format!("{length} numbers, rank {first} comes first"));
+                    if world.rank() != first {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    let mut sums = vec![0.0; length];
+                    world.all_reduce(&data, &mut sums, Sum).unwrap();
+                    assert_same(&bits(&sums), &bits(&expected), "all_reduce");
+                    world.reduce(&data, &mut sums, Sum, first).unwrap();
+                    assert_same(&bits(&sums), &bits(&expected), "reduce");
+                }
+            }
+        })
+        .unwrap();
+    }
+}
+
+/// Longer than what a rank can show in one round, and no multiple of it: 72,008 bytes.
+type Long = [u64; 9_001];
+
+fn long(rank: usize, index: usize) -> Long {
+    std::array::from_fn(|word| value(rank, index + word))
+}
+
+/// Not commutative, so that the order of the ranks shows.
+struct Digits;
+
+impl Reduction<Long> for Digits {
+    fn combine(&self, accumulated: &mut [Long], next: &[Long]) {
+        let pairs = accumulated.as_flattened_mut().iter_mut().zip(next.as_flattened());
+        pairs.for_each(|(left, right)| *left = left.wrapping_mul(31).wrapping_add(*right));
+    }
+}
+
+#[test]
+fn elements_longer_than_a_round_are_combined_like_any_other() {
+    // 17 ranks have smaller boards than 16.
+    for ranks in [1, 2, 3, 17] {
+        spawn(ranks, |world| {
+            watch(world);
+            for length in [0, 1, 3] {
+                step(format!("{length} elements"));
+                let of = |rank: usize| (0..length).map(|index| long(rank, index)).collect::<Vec<_>>();
+                let up_to = |last: usize| {
+                    let mut all = of(0);
+                    (1..=last).for_each(|rank| Digits.combine(&mut all, &of(rank)));
+                    all
+                };
+                let (data, last) = (of(world.rank()), world.size() - 1);
+                let mut result = vec![[7; 9_001]; length];
+                world.reduce(&data, &mut result, Digits, last).unwrap();
+                let expected = if world.rank() == last { up_to(last) } else { vec![[7; 9_001]; length] };
+                assert_same(result.as_flattened(), expected.as_flattened(), "reduce");
+                world.all_reduce(&data, &mut result, Digits).unwrap();
+                assert_same(result.as_flattened(), up_to(last).as_flattened(), "all_reduce");
+                world.scan(&data, &mut result, Digits).unwrap();
+                assert_same(result.as_flattened(), up_to(world.rank()).as_flattened(), "scan");
+            }
+        })
+        .unwrap();
+    }
+}
