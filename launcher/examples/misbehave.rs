@@ -1,0 +1,75 @@
+//! A rank that does what its arguments say, in order: for the launcher's tests.
+//!
+//! An argument is an action, or `RANK:ACTION` for one rank only. `misbehave init 1:panic hang` joins the job,
+//! lets rank 1 panic, and leaves the others waiting.
+
+use std::io::{Write, stdout};
+use std::process::exit;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use ranks::{ANY_SOURCE, World};
+use rustix::process::{Signal, getpid, kill_process};
+
+fn main() -> Result<()> {
+    let mut rank = Rank { world: None };
+    for argument in std::env::args().skip(1) {
+        let (chosen, action) = match argument.split_once(':') {
+            Some((chosen, action)) => (Some(chosen), action),
+            None => (None, argument.as_str()),
+        };
+        if chosen.is_none_or(|chosen| number().as_deref() == Some(chosen)) {
+            rank.act(action)?;
+        }
+    }
+    Ok(())
+}
+
+/// The rank as the launcher tells it, which is known before `init`.
+fn number() -> Option<String> {
+    std::env::var("SHMRUN_RANK").ok()
+}
+
+struct Rank {
+    world: Option<World>,
+}
+
+impl Rank {
+    fn act(&mut self, action: &str) -> Result<()> {
+        let (verb, value) = action.split_once('=').unwrap_or((action, ""));
+        let value = || value.parse::<i32>().with_context(|| format!("{action} needs a number"));
+        match verb {
+            "init" => self.world = Some(ranks::init()?),
+            "finalize" => drop(self.world.take()),
+            "barrier" => self.world()?.barrier()?,
+            "hang" => drop(self.world()?.recv_vec::<u8>(ANY_SOURCE)?),
+            "abort" => self.world()?.abort(value()?),
+            "panic" => panic!("as it was told"),
+            "exit" => exit(value()?),
+            "spin" => spin(),
+            "sleep" => sleep(Duration::from_millis(value()? as u64)),
+            "kill" => kill_process(getpid(), Signal::from_named_raw(value()?).context("no such signal")?)?,
+            "size" => say(&format!("size {}\n", self.world()?.size()))?,
+            "ready" => say("ready\n")?,
+            other => bail!("unknown action {other}"),
+        }
+        Ok(())
+    }
+
+    fn world(&self) -> Result<&World> {
+        self.world.as_ref().context("init comes first")
+    }
+}
+
+fn say(text: &str) -> Result<()> {
+    stdout().write_all(text.as_bytes())?;
+    Ok(stdout().flush()?)
+}
+
+/// Computes for ever, without any call into the library.
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}

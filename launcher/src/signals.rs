@@ -1,0 +1,60 @@
+//! Receiving signals through a descriptor instead of handlers.
+//!
+//! # Safety
+//!
+//! Trusted for passing initialised signal sets and an owned descriptor between three system calls.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// The signals that a launcher forwards to its ranks or acts on.
+const FORWARDED: [libc::c_int; 8] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGTSTP,
+    libc::SIGCONT,
+];
+
+/// Blocks the forwarded signals in this thread and returns a descriptor from which they are read.
+///
+/// A signal that was ignored when this program started (`nohup`, a script's `&`) stays ignored.
+pub(crate) fn redirect() -> io::Result<OwnedFd> {
+    // A parent that ignores SIGCHLD hands that down: the exit codes of the ranks would be lost.
+    // SAFETY: the default action installs no code.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    let set = forwarded()?;
+    // SAFETY: the set is initialised; a null pointer means that the old one is not wanted.
+    if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the set is initialised, and -1 asks for a new descriptor.
+    let descriptor = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this number as a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn forwarded() -> io::Result<libc::sigset_t> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the pointer is valid for one signal set.
+    if unsafe { libc::sigemptyset(set.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: sigemptyset has initialised it.
+    let mut set = unsafe { set.assume_init() };
+    for signal in FORWARDED {
+        // SAFETY: the set is initialised and the signal number is a valid one.
+        if unsafe { libc::sigaddset(&mut set, signal) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(set)
+}

@@ -1,0 +1,91 @@
+"""Drives an interactive shell on a pseudo-terminal: driver.py SCENE COMMAND..."""
+
+import os
+import pty
+import re
+import select
+import shlex
+import sys
+import time
+
+
+class Terminal:
+    """A shell with job control on a terminal of its own."""
+
+    def __init__(self):
+        self.shell, self.fd = pty.fork()
+        if self.shell == 0:
+            os.environ["PS1"] = "PROMPT> "
+            os.environ.pop("PROMPT_COMMAND", None)
+            os.execvp("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+        self.text = ""
+        self.expect("PROMPT> ")
+
+    def write(self, text):
+        os.write(self.fd, text.encode())
+
+    def expect(self, pattern, count=1):
+        """Reads until `pattern` was seen `count` times; returns the text up to there and forgets it."""
+        end = time.monotonic() + 30
+        while len(found := list(re.finditer(pattern, self.text))) < count:
+            if time.monotonic() > end:
+                sys.exit(f"no {pattern!r} in {self.text!r}")
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.text += os.read(self.fd, 65536).decode()
+        end = found[count - 1].end()
+        seen, self.text = self.text[:end], self.text[end:]
+        return seen
+
+    def run(self, command):
+        self.write(shlex.join(command) + "\n")
+
+
+def check(condition, what, text):
+    if not condition:
+        sys.exit(f"{what}: {text!r}")
+
+
+def read(terminal, command):
+    terminal.run(command)
+    terminal.expect(r"(?m)^name\? ")
+    terminal.write("world\n")
+    terminal.expect("hello world")
+    terminal.expect("PROMPT> ")
+
+
+def interrupt(terminal, command):
+    terminal.run(command)
+    terminal.expect("(?m)^ready", 4)
+    terminal.write("\x03")
+    seen = terminal.expect(r"interrupts \d+\r?\n", 4)
+    check(seen.count("interrupts 1\r\n") == 4, "each rank gets the interrupt once", seen)
+    terminal.expect("PROMPT> ")
+
+
+def stop(terminal, command):
+    terminal.run(command)
+    terminal.expect("(?m)^ready")
+    terminal.write("\x1a")
+    terminal.expect("Stopped")
+    terminal.expect("PROMPT> ")
+    terminal.write("fg\n")
+    terminal.expect("shmrun")
+    terminal.write("a line\n")
+    terminal.expect("got a line")
+    terminal.expect("PROMPT> ")
+
+
+def kill(terminal, command):
+    terminal.write(shlex.join(command) + " & echo launcher $!; fg\n")
+    launcher = int(re.search(r"launcher (\d+)", terminal.expect(r"launcher \d+\r?\n")).group(1))
+    terminal.expect(r"(?m)^ready \d+", 2)
+    os.kill(launcher, 9)
+    terminal.expect("Killed")
+    terminal.expect("PROMPT> ")
+    terminal.write("echo still $((40+2)) here\n")
+    terminal.expect("still 42 here")
+
+
+SCENES = {"read": read, "interrupt": interrupt, "stop": stop, "kill": kill}
+SCENES[sys.argv[1]](Terminal(), sys.argv[2:])
+print("fine")

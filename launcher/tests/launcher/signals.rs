@@ -1,0 +1,58 @@
+//! Signals sent to the launcher reach the ranks.
+
+use rustix::process::Signal;
+
+use crate::harness::shmrun;
+
+fn trapping(signal: &str, action: &str) -> crate::harness::Running {
+    let script = format!("trap '{action}' {signal}; echo ready; while :; do sleep 0.02; done");
+    let mut run = shmrun(["-n", "3", "sh", "-c", &script]).start();
+    run.await_output("ready\n", 3);
+    run
+}
+
+#[test]
+fn ranks_can_end_well_after_a_signal() {
+    for (name, signal) in
+        [("INT", Signal::INT), ("TERM", Signal::TERM), ("HUP", Signal::HUP), ("USR1", Signal::USR1)]
+    {
+        let run = trapping(name, "echo cleaned; exit 0");
+        run.signal(signal);
+        run.finish().code(0).stdout(&("ready\n".repeat(3) + &"cleaned\n".repeat(3))).silent();
+    }
+}
+
+#[test]
+fn an_interrupted_job_says_so() {
+    let mut run = shmrun(["-n", "2", "sh", "-c", "echo ready; exec sleep 60"]).start();
+    run.await_output("ready\n", 2);
+    run.signal(Signal::INT);
+    run.finish().code(130).says("SIGINT");
+}
+
+#[test]
+fn a_second_interrupt_kills() {
+    let mut run = trapping("INT", "echo ignored");
+    run.signal(Signal::INT);
+    run.await_output("ignored\n", 3);
+    run.signal(Signal::INT);
+    run.finish().code(137);
+}
+
+#[test]
+fn stop_and_continue_reach_the_ranks() {
+    let mut run = trapping("CONT", "echo continued");
+    run.signal(Signal::TSTP);
+    // The launcher stops itself after it has passed the signal on.
+    while !stat(run.child.id()).contains(") T ") {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    run.signal(Signal::CONT);
+    run.await_output("continued\n", 3);
+    run.signal(Signal::KILL);
+    assert_eq!(run.finish().signal, Some(9));
+}
+
+fn stat(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap()
+}

@@ -1,0 +1,44 @@
+//! A real terminal: a pseudo-terminal driven by Python's `pty`, with a shell that has job control.
+
+use std::process::Command;
+
+use crate::harness::shmrun;
+
+/// Runs `driver.py` with the command line of a run; the driver prints what went wrong, or `fine`.
+fn drive(scene: &str, words: &[String]) {
+    let driver = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/launcher/driver.py");
+    let output = match Command::new("python3").arg(driver).arg(scene).args(words).output() {
+        Ok(output) => output,
+        Err(error) => return eprintln!("SKIPPED: no python3: {error}"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.ends_with("fine\n"),
+        "{scene}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn rank_0_reads_a_line_after_its_prompt() {
+    let script = "[ $SHMRUN_RANK = 0 ] || exit 0; printf 'name? '; read name; echo \"hello $name\"";
+    drive("read", &shmrun(["-n", "2", "sh", "-c", script]).words());
+}
+
+#[test]
+fn ctrl_c_arrives_exactly_once() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/launcher/interrupts.py");
+    drive("interrupt", &shmrun(["-n", "4", "python3", program]).words());
+}
+
+#[test]
+fn ctrl_z_and_fg_work() {
+    let script = "echo ready; read line; echo \"got $line\"";
+    drive("stop", &shmrun(["-n", "1", "sh", "-c", script]).words());
+}
+
+#[test]
+fn the_shell_is_usable_after_kill_9() {
+    let script = "echo ready $$; sleep 600; true";
+    drive("kill", &shmrun(["-n", "2", "sh", "-c", script]).words());
+}
