@@ -44,15 +44,18 @@ fn stop_and_continue_reach_the_ranks() {
     let mut run = trapping("CONT", "echo continued");
     run.signal(Signal::TSTP);
     // The launcher stops itself after it has passed the signal on.
-    while !stat(run.child.id()).contains(") T ") {
+    while !stat(run.child.id() as i32).contains(") T ") {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
+    // With the launcher the shell gets the terminal back: no rank may run any more.
+    let shells = run.processes().into_iter().map(stat).filter(|stat| stat.contains(" (sh) "));
+    assert_eq!(shells.map(|stat| assert!(stat.contains(") T "), "{stat}")).count(), 3);
     run.signal(Signal::CONT);
     run.await_output("continued\n", 3);
     run.signal(Signal::KILL);
     assert_eq!(run.finish().signal, Some(9));
 }
 
-fn stat(pid: u32) -> String {
+fn stat(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap()
 }

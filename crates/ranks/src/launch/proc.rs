@@ -10,8 +10,18 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
 /// The wait status that a process left behind, while it is a zombie of the same user.
 pub(super) fn zombie_status(pid: u32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let zombie = stat.rsplit_once(')')?.1.trim_start().starts_with('Z');
+    let zombie = state(&stat)? == 'Z';
     zombie.then(|| stat_field(&stat, 52)).flatten().map(|status| status as i32)
+}
+
+/// Whether a process is stopped (Ctrl-Z, SIGSTOP, a debugger) or has ended.
+pub(super) fn is_halted(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state(&stat).is_none_or(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+}
+
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// Field `number` of a stat line, counted from 1 as in proc_pid_stat(5).
@@ -29,10 +39,12 @@ mod tests {
     #[test]
     fn fields_are_counted_behind_the_name() {
         let stat = "7 (a) b) S 1 2 3";
+        assert_eq!(state(stat), Some('S'));
         assert_eq!(stat_field(stat, 4), Some(1));
         assert_eq!(stat_field(stat, 6), Some(3));
         assert_eq!(stat_field(stat, 7), None);
         assert!(start_time(std::process::id()).is_some_and(|time| time > 0));
         assert_eq!(zombie_status(std::process::id()), None);
+        assert!(!is_halted(std::process::id()));
     }
 }

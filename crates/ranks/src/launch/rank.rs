@@ -1,5 +1,6 @@
 //! What the launcher knows of one rank's processes.
 
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -113,6 +114,12 @@ impl RankProcesses {
         if let Some(attached) = &self.attached {
             attached.signal(signal);
         }
+    }
+
+    /// Whether neither process runs: each is stopped, or has ended.
+    pub(super) fn is_halted(&self) -> bool {
+        let mut processes = iter::once(&self.child).chain(&self.attached);
+        processes.all(|process| process.ended.is_some() || proc::is_halted(process.pid))
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,7 +14,7 @@ use super::control::{self, Record};
 use super::environment::job_text;
 use super::error::LaunchError;
 use super::output::Stream;
-use super::rank::Process;
+use super::rank::{Process, RankProcesses};
 use super::report::{Ended, Failure, Outcome};
 use super::signals::{self, Arrival};
 use super::start::Started;
@@ -27,6 +28,10 @@ pub const GRACE: Duration = Duration::from_millis(250);
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
 /// Time that ranks have for ending by themselves after SIGTERM, SIGHUP or SIGQUIT to the launcher.
 const TERMINATION: Duration = Duration::from_secs(5);
+/// How long Ctrl-Z waits for the ranks to be stopped: a program may have its own use for the signal.
+const STOPPING: Duration = Duration::from_millis(200);
+/// Time between two looks at whether they are.
+const STOPPING_PAUSE: Duration = Duration::from_millis(1);
 /// How long output is awaited after the last rank, from processes that kept its pipes open.
 const DRAIN: Duration = Duration::from_millis(200);
 /// How long the launcher goes on killing what is left of a failed job.
@@ -331,8 +336,7 @@ impl Supervisor {
             self.started.ranks.iter().for_each(|rank| rank.signal(signal));
         }
         if signal == Signal::TSTP {
-            // Until the shell continues the job. Fails for no process that may signal itself.
-            let _ = kill_process(getpid(), Signal::STOP);
+            self.stop_until_continued();
         }
         if ends_job {
             self.interrupted = Some(signal);
@@ -341,6 +345,18 @@ impl Supervisor {
             // A program may have its own use for Ctrl-C, but not for these.
             self.phase = Phase::Stopping { kill_at: Instant::now() + TERMINATION };
         }
+    }
+
+    /// Stops this process, after the ranks, until the shell continues the job.
+    fn stop_until_continued(&self) {
+        // The shell takes the terminal back when this process stops. A rank that has not yet come to its own
+        // signal would still sit in its read from the terminal, and take what is typed for the shell.
+        let deadline = Instant::now() + STOPPING;
+        while !self.started.ranks.iter().all(RankProcesses::is_halted) && Instant::now() < deadline {
+            sleep(STOPPING_PAUSE);
+        }
+        // Fails for no process that may signal itself.
+        let _ = kill_process(getpid(), Signal::STOP);
     }
 
     fn outcome(&self) -> Outcome {
