@@ -6,7 +6,7 @@
 //! scope ends, whatever happened to the requests, also on an error and while a panic unwinds.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 
 use bytemuck::{NoUninit, Pod};
@@ -152,10 +152,54 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         from: impl Into<Source>,
     ) -> Result<ScopedRequest<'scope, Status>> {
         let caller = Caller::new("irecv");
-        let world = self.pending.world;
-        let pattern = world.pattern(from.into(), caller)?;
         // SAFETY: `pending` withdraws the buffer before `'env` ends.
         let buffer = unsafe { Incoming::borrowed(bytemuck::cast_slice_mut(buffer)) };
+        self.receive::<T>(buffer, from.into(), caller)
+    }
+
+    /// Like [`Scope::irecv`], into cells: they can be read while they are lent, and lent to several receives at once,
+    /// for messages of which any one will do. Where messages overlap, each byte is that of one of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::irecv`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// ranks::spawn(2, |world| {
+    ///     let mut latest = [0];
+    ///     let cells = Cell::from_mut(&mut latest[..]).as_slice_of_cells();
+    ///     let result = world.scope(|scope| match world.rank() {
+    ///         0 => [1, 2].iter().try_for_each(|value| world.send(&[*value], 1)),
+    ///         _ => (0..2).try_for_each(|_| scope.irecv_cells(cells, 0).map(drop)),
+    ///     });
+    ///     result.unwrap();
+    ///     assert_eq!(latest != [0], world.rank() == 1);
+    /// })?;
+    /// # Ok::<(), ranks::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn irecv_cells<T: Pod>(
+        &'scope self,
+        buffer: &'env [Cell<T>],
+        from: impl Into<Source>,
+    ) -> Result<ScopedRequest<'scope, Status>> {
+        let caller = Caller::new("irecv_cells");
+        // SAFETY: `pending` withdraws the buffer before `'env` ends; a `Pod` is valid for any bytes.
+        let buffer = unsafe { Incoming::borrowed_cells(buffer) };
+        self.receive::<T>(buffer, from.into(), caller)
+    }
+
+    fn receive<T: Pod>(
+        &'scope self,
+        buffer: Incoming,
+        from: Source,
+        caller: Caller,
+    ) -> Result<ScopedRequest<'scope, Status>> {
+        let world = self.pending.world;
+        let pattern = world.pattern(from, caller)?;
         let id = world.engine.borrow_mut().start_receive(pattern, expected::<T>(), buffer, caller)?;
         Ok(self.pending.request(Some(Operation::Receive(id))))
     }

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::any::Any;
+use std::cell::Cell;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -147,7 +148,8 @@ pub(crate) struct BorrowedBuffer {
     length: usize,
 }
 
-// SAFETY: the memory is plain bytes behind an exclusive borrow, writable from any one thread.
+// SAFETY: the memory is plain bytes, writable from any one thread: behind an exclusive borrow, or in cells that
+// belong to the one thread which has borrowed the world too.
 unsafe impl Send for BorrowedBuffer {}
 
 impl Incoming {
@@ -156,6 +158,13 @@ impl Incoming {
     /// The engine must drop the result before the borrow of `bytes` ends.
     pub(crate) unsafe fn borrowed(bytes: &mut [u8]) -> Self {
         Self::Borrowed(BorrowedBuffer { start: bytes.as_mut_ptr(), length: bytes.len() })
+    }
+
+    /// # Safety
+    ///
+    /// The engine must drop the result before the borrow of `cells` ends. `T` must be valid for any bytes.
+    pub(crate) unsafe fn borrowed_cells<T>(cells: &[Cell<T>]) -> Self {
+        Self::Borrowed(BorrowedBuffer { start: cells.as_ptr().cast_mut().cast(), length: size_of_val(cells) })
     }
 
     pub(crate) fn prepare(&mut self, length: u64) -> Result<(), Unfit> {
@@ -173,7 +182,8 @@ impl Incoming {
         match self {
             Self::Owned(buffer) => Some(buffer.bytes_mut()),
             Self::Borrowed(buffer) => {
-                // SAFETY: by the contract of `borrowed` the slice is still exclusively borrowed.
+                // SAFETY: by the contract of `borrowed` the slice is still exclusively borrowed; cells may be written
+                // by their thread, and nobody else looks at them while it is in here.
                 Some(unsafe { std::slice::from_raw_parts_mut(buffer.start, buffer.length) })
             }
             Self::Discard => None,

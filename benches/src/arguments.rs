@@ -1,0 +1,94 @@
+//! The command line.
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::tests::{TESTS, Test};
+
+/// Measurements of ranks, and transfers too large for its tests: run them under shmrun.
+#[derive(Parser)]
+#[command(
+    name = "ranks-bench",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub(crate) struct Arguments {
+    /// Tests, with commas between them: latency, any-latency, bw, bibw, mbw-mr, barrier, bcast, reduce, allreduce,
+    /// allgather, alltoall, gather, scatter
+    #[arg(required = true, value_delimiter = ',', value_name = "TEST", value_parser = test)]
+    pub(crate) tests: Vec<&'static Test>,
+    /// Message sizes in bytes [default: powers of two up to 4 MiB, of collectives up to 1 MiB]
+    #[arg(long, value_delimiter = ',', value_name = "BYTES")]
+    pub(crate) sizes: Vec<usize>,
+    /// What rank 0 prints
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// How long each size is measured, without the time to warm up
+    #[arg(long, default_value_t = 20)]
+    milliseconds: u64,
+    /// Messages under way at once in bw, bibw and mbw-mr
+    #[arg(long, default_value_t = 64)]
+    pub(crate) window: usize,
+    /// Measure nothing: verify what every test transfers, byte by byte
+    #[arg(long)]
+    pub(crate) check: bool,
+    #[command(subcommand)]
+    pub(crate) program: Option<Program>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Comment lines that begin with #, then rows of size and values
+    Table,
+    /// One document
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Program {
+    /// Initializes and finalizes, nothing else.
+    Init,
+    /// One message of several GiB between exactly 2 ranks, every word checked. Needs twice its size in memory.
+    LongMessage {
+        /// Size in GiB; 5 is beyond what 32 bits count.
+        #[arg(long, default_value_t = 5)]
+        gib: usize,
+    },
+    /// An all-to-all of large parts, every word checked. Needs 2 x ranks x ranks x MiB of memory.
+    AllToAll {
+        /// MiB from each rank to each.
+        #[arg(long, default_value_t = 64)]
+        mib: usize,
+    },
+}
+
+impl Arguments {
+    pub(crate) fn parse() -> Self {
+        Parser::parse()
+    }
+
+    pub(crate) fn budget(&self) -> Duration {
+        Duration::from_millis(self.milliseconds)
+    }
+
+    /// The sizes at which `test` runs.
+    pub(crate) fn sizes_of(&self, test: &Test) -> Vec<usize> {
+        if test.largest == 0 {
+            return vec![0];
+        }
+        if !self.sizes.is_empty() {
+            return self.sizes.clone();
+        }
+        let powers = (0..usize::BITS).map(|power| 1 << power);
+        let zero = (test.smallest == 0).then_some(0);
+        zero.into_iter()
+            .chain(powers.skip_while(|&size| size < test.smallest).take_while(|&size| size <= test.largest))
+            .collect()
+    }
+}
+
+fn test(name: &str) -> Result<&'static Test, String> {
+    TESTS.iter().find(|test| test.name == name).ok_or_else(|| "there is no such test".to_owned())
+}

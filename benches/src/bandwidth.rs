@@ -1,0 +1,78 @@
+//! Windows of non-blocking sends and receives, one way or both ways.
+
+use std::cell::Cell;
+
+use anyhow::Result;
+use ranks::Tag;
+
+use crate::bench::Bench;
+use crate::pattern::{fill, verify};
+
+const DATA: Tag = 1;
+const ACKNOWLEDGEMENT: Tag = 3;
+const ACKNOWLEDGEMENT_BYTES: usize = 4;
+
+/// One window from the first rank of each pair to the second, which answers when it has all of it.
+pub(crate) fn one_way(bench: &mut Bench<'_>) -> Result<()> {
+    let peer = bench.peer();
+    if bench.is_sender() {
+        send_window(bench, peer)?;
+        bench.world.recv(&mut [0u8; ACKNOWLEDGEMENT_BYTES], (peer, ACKNOWLEDGEMENT))?;
+    } else {
+        receive_window(bench, peer)?;
+        bench.world.send(&[0u8; ACKNOWLEDGEMENT_BYTES], (peer, ACKNOWLEDGEMENT))?;
+    }
+    Ok(())
+}
+
+fn send_window(bench: &mut Bench<'_>, peer: usize) -> Result<()> {
+    let data = &*bench.data;
+    bench.world.scope(|scope| {
+        for index in 0..bench.window {
+            scope.isend(&data[index * bench.stride..][..bench.size], (peer, DATA))?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn receive_window(bench: &mut Bench<'_>, peer: usize) -> Result<()> {
+    let buffer = Cell::from_mut(&mut *bench.buffer).as_slice_of_cells();
+    bench.world.scope(|scope| {
+        for index in 0..bench.window {
+            scope.irecv_cells(&buffer[index * bench.stride..][..bench.size], (peer, DATA))?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// One window in each direction at once.
+pub(crate) fn both_ways(bench: &mut Bench<'_>) -> Result<()> {
+    let peer = bench.peer();
+    let data = &*bench.data;
+    let buffer = Cell::from_mut(&mut *bench.buffer).as_slice_of_cells();
+    bench.world.scope(|scope| {
+        for index in 0..bench.window {
+            scope.irecv_cells(&buffer[index * bench.stride..][..bench.size], (peer, DATA))?;
+        }
+        for index in 0..bench.window {
+            scope.isend(&data[index * bench.stride..][..bench.size], (peer, DATA))?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+pub(crate) fn prepare(bench: &mut Bench<'_>, call: usize) {
+    fill(bench.data, bench.world.rank(), call);
+    bench.buffer.fill(0);
+}
+
+pub(crate) fn confirm_one_way(bench: &Bench<'_>, call: usize) -> Result<()> {
+    if bench.is_sender() { Ok(()) } else { confirm_both_ways(bench, call) }
+}
+
+pub(crate) fn confirm_both_ways(bench: &Bench<'_>, call: usize) -> Result<()> {
+    verify(bench.buffer, bench.peer(), call)
+}

@@ -1,0 +1,129 @@
+//! Batches of calls, for as long as the command line says: rank 0 decides, the other ranks do as they are told.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ranks::{Tag, World};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::bench::Bench;
+
+/// Tag of the messages in which rank 0 says how many iterations the next batch has.
+const CONTROL: Tag = 2;
+/// Instead of a number of iterations: there are no more batches.
+const STOP: u64 = 0;
+/// The part of the time that one batch is to take.
+const BATCHES_PER_BUDGET: u32 = 8;
+const FEWEST_BATCHES: usize = 3;
+
+/// One size's batches, in the unit of the test.
+pub(crate) struct Summary {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) batches: usize,
+}
+
+/// Seconds on a clock that all ranks share.
+pub(crate) fn now() -> f64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+/// Runs `iterations` calls and gives the seconds that one took this rank.
+pub(crate) type Batch = fn(&mut Bench<'_>, u64) -> Result<f64>;
+
+/// The clock around all calls: they follow each other without a pause.
+pub(crate) fn all_calls(bench: &mut Bench<'_>, iterations: u64) -> Result<f64> {
+    let call = bench.test.call;
+    let start = Instant::now();
+    for _ in 0..iterations {
+        call(bench)?;
+    }
+    Ok(start.elapsed().as_secs_f64() / iterations as f64)
+}
+
+/// The clock around each call, and a barrier between them that is not timed.
+pub(crate) fn each_call(bench: &mut Bench<'_>, iterations: u64) -> Result<f64> {
+    let call = bench.test.call;
+    let mut seconds = 0.0;
+    for _ in 0..iterations {
+        let start = Instant::now();
+        call(bench)?;
+        seconds += start.elapsed().as_secs_f64();
+        bench.world.barrier()?;
+    }
+    Ok(seconds / iterations as f64)
+}
+
+/// Measures `bench` on all its participants; rank 0 gets the summary.
+pub(crate) fn measure(bench: &mut Bench<'_>, budget: Duration) -> Result<Summary> {
+    let mut values = Vec::new();
+    if bench.world.rank() == 0 {
+        let iterations = warm_up(bench, budget / BATCHES_PER_BUDGET)?;
+        let start = Instant::now();
+        while values.len() < FEWEST_BATCHES || start.elapsed() < budget {
+            values.push(lead(bench, iterations)?);
+        }
+        tell(bench, STOP)?;
+    } else {
+        follow(bench)?;
+    }
+    Ok(summarize(values))
+}
+
+/// Doubles the number of iterations until a batch takes `wanted`.
+fn warm_up(bench: &mut Bench<'_>, wanted: Duration) -> Result<u64> {
+    let mut iterations = 1;
+    loop {
+        let start = Instant::now();
+        lead(bench, iterations)?;
+        if start.elapsed() >= wanted {
+            return Ok(iterations);
+        }
+        iterations *= 2;
+    }
+}
+
+/// One batch on rank 0: the value of it.
+fn lead(bench: &mut Bench<'_>, iterations: u64) -> Result<f64> {
+    tell(bench, iterations)?;
+    let seconds = (bench.test.batch)(bench, iterations)?;
+    let seconds = bench.mean(seconds)?;
+    Ok(bench.value(seconds))
+}
+
+/// The batches of the other ranks.
+fn follow(bench: &mut Bench<'_>) -> Result<()> {
+    loop {
+        let iterations = hear(bench.world)?;
+        if iterations == STOP {
+            return Ok(());
+        }
+        let seconds = (bench.test.batch)(bench, iterations)?;
+        bench.mean(seconds)?;
+    }
+}
+
+fn tell(bench: &Bench<'_>, iterations: u64) -> Result<()> {
+    for rank in 1..bench.participants {
+        bench.world.send(&[iterations], (rank, CONTROL))?;
+    }
+    Ok(())
+}
+
+fn hear(world: &World) -> Result<u64> {
+    let mut iterations = [STOP];
+    world.recv(&mut iterations, (0, CONTROL))?;
+    Ok(iterations[0])
+}
+
+fn summarize(mut values: Vec<f64>) -> Summary {
+    values.sort_by(f64::total_cmp);
+    let batches = values.len();
+    if batches == 0 {
+        return Summary { median: 0.0, min: 0.0, max: 0.0, batches };
+    }
+    let median = (values[(batches - 1) / 2] + values[batches / 2]) / 2.0;
+    Summary { median, min: values[0], max: values[batches - 1], batches }
+}
