@@ -6,9 +6,9 @@ use shm_core::board::Seat;
 use shm_core::bytes::{LINE_BYTES, SharedBytes};
 use shm_core::pool::Pool;
 use shm_core::ring::{Cell, Ring, RingHeader};
-use shm_core::{Bell, Segment};
+use shm_core::{Bell, Doorbell, Segment};
 
-use crate::layout::{CALL_SITES, CallSiteEntry, Geometry, JobHeader, RankControl};
+use crate::layout::{CALL_SITES, CallSiteEntry, Geometry, JobHeader, RankControl, rank_state};
 
 /// The mapped segment of a job.
 pub(crate) struct Job {
@@ -47,11 +47,6 @@ impl Job {
         self.segment.slice_at(self.geometry.call_sites(), CALL_SITES)
     }
 
-    /// Wakes `rank` whatever its doorbell says: a ringer may have died between its two steps.
-    pub(crate) fn notify(&self, rank: usize) {
-        self.bells[rank].notify(&self.control(rank).doorbell);
-    }
-
     pub(crate) fn bell(&self, rank: usize) -> &Bell {
         &self.bells[rank]
     }
@@ -60,16 +55,23 @@ impl Job {
     pub(crate) fn depart(&self, rank: usize, state: u32) {
         // SYNC departure: what the rank published before is visible to whoever reads its new state.
         self.control(rank).life.state.store(state, Release);
-        self.header().departures.fetch_add(1, Release);
-        (0..self.geometry.ranks).for_each(|other| self.notify(other));
+        // A rank that leaves by itself has completed what it rang before. One that died may have stopped between
+        // the two steps of a ring: then a sleeper is woken whatever its doorbell says.
+        self.tell_departure(if state == rank_state::DEAD { Bell::notify } else { Bell::ring });
     }
 
     /// Publishes that `rank` matches no more messages, and tells everyone.
     pub(crate) fn announce_leaving(&self, rank: usize) {
         // SYNC leaving: the answers to all matches of this rank are in their rings before.
         self.control(rank).life.leaving.store(1, Release);
+        self.tell_departure(Bell::ring);
+    }
+
+    fn tell_departure(&self, tell: fn(&Bell, &Doorbell)) {
         self.header().departures.fetch_add(1, Release);
-        (0..self.geometry.ranks).for_each(|other| self.notify(other));
+        for (rank, bell) in self.bells.iter().enumerate() {
+            tell(bell, &self.control(rank).doorbell);
+        }
     }
 
     /// Whether `rank` has said that it matches no more messages.

@@ -49,7 +49,8 @@ fn stop_and_continue_reach_the_ranks() {
     }
     // With the launcher the shell gets the terminal back: no rank may run any more.
     let shells = run.processes().into_iter().map(stat).filter(|stat| stat.contains(" (sh) "));
-    assert_eq!(shells.map(|stat| assert!(stat.contains(") T "), "{stat}")).count(), 3);
+    let shells: Vec<String> = shells.collect();
+    assert!(shells.len() == 3 && shells.iter().all(|stat| stat.contains(") T ")), "{shells:?}");
     run.signal(Signal::CONT);
     run.await_output("continued\n", 3);
     run.signal(Signal::KILL);
