@@ -1,7 +1,5 @@
 //! The command line.
 
-use std::time::Duration;
-
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::tests::{TESTS, Test};
@@ -26,8 +24,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// How long each size is measured, without the time to warm up
-    #[arg(long, default_value_t = 20)]
-    milliseconds: u64,
+    #[arg(long, default_value_t = 20.0)]
+    pub(crate) milliseconds: f64,
     /// Messages under way at once in bw, bibw and mbw-mr
     #[arg(long, default_value_t = 64)]
     pub(crate) window: usize,
@@ -48,6 +46,39 @@ pub(crate) enum Format {
 
 #[derive(Subcommand)]
 pub(crate) enum Program {
+    /// The limits of the machine: one cache line handed from rank to rank, and memcpy by size.
+    Floor {
+        /// Sizes for memcpy in bytes.
+        #[arg(long, value_delimiter = ',', default_value = "1024,4096,16384,65536,262144,1048576,4194304")]
+        sizes: Vec<usize>,
+        /// What rank 0 prints
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        /// How long the line and each size are measured, without the time to warm up
+        #[arg(long, default_value_t = 20.0)]
+        milliseconds: f64,
+    },
+    /// Processor time of ranks that are blocked in recv, in recv from any source, in barrier, and of the launcher.
+    Idle {
+        /// How long they are left blocked
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        /// What rank 0 prints
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Times whole jobs that initialize and finalize. Not to be run under shmrun: it runs shmrun.
+    Startup {
+        /// Numbers of ranks
+        #[arg(short = 'n', long = "np", value_delimiter = ',', value_name = "N", default_value = "2,8")]
+        ranks: Vec<usize>,
+        /// In each round there is one job of each number of ranks
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+        /// What is printed
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
     /// Initializes and finalizes, nothing else.
     Init,
     /// One message of several GiB between exactly 2 ranks, every word checked. Needs twice its size in memory.
@@ -67,10 +98,6 @@ pub(crate) enum Program {
 impl Arguments {
     pub(crate) fn parse() -> Self {
         Parser::parse()
-    }
-
-    pub(crate) fn budget(&self) -> Duration {
-        Duration::from_millis(self.milliseconds)
     }
 
     /// The sizes at which `test` runs.

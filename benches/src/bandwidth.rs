@@ -6,24 +6,10 @@ use anyhow::Result;
 use ranks::Tag;
 
 use crate::bench::Bench;
-use crate::pattern::{fill, verify};
+use crate::latency::{DATA, confirm_peer};
 
-const DATA: Tag = 1;
 const ACKNOWLEDGEMENT: Tag = 3;
 const ACKNOWLEDGEMENT_BYTES: usize = 4;
-
-/// One window from the first rank of each pair to the second, which answers when it has all of it.
-pub(crate) fn one_way(bench: &mut Bench<'_>) -> Result<()> {
-    let peer = bench.peer();
-    if bench.is_sender() {
-        send_window(bench, peer)?;
-        bench.world.recv(&mut [0u8; ACKNOWLEDGEMENT_BYTES], (peer, ACKNOWLEDGEMENT))?;
-    } else {
-        receive_window(bench, peer)?;
-        bench.world.send(&[0u8; ACKNOWLEDGEMENT_BYTES], (peer, ACKNOWLEDGEMENT))?;
-    }
-    Ok(())
-}
 
 fn send_window(bench: &mut Bench<'_>, peer: usize) -> Result<()> {
     let data = &*bench.data;
@@ -47,6 +33,19 @@ fn receive_window(bench: &mut Bench<'_>, peer: usize) -> Result<()> {
     Ok(())
 }
 
+/// One window from the first rank of each pair to the second, which answers when it has all of it.
+pub(crate) fn one_way(bench: &mut Bench<'_>) -> Result<()> {
+    let peer = bench.peer();
+    if bench.is_sender() {
+        send_window(bench, peer)?;
+        bench.world.recv(&mut [0u8; ACKNOWLEDGEMENT_BYTES], (peer, ACKNOWLEDGEMENT))?;
+    } else {
+        receive_window(bench, peer)?;
+        bench.world.send(&[0u8; ACKNOWLEDGEMENT_BYTES], (peer, ACKNOWLEDGEMENT))?;
+    }
+    Ok(())
+}
+
 /// One window in each direction at once.
 pub(crate) fn both_ways(bench: &mut Bench<'_>) -> Result<()> {
     let peer = bench.peer();
@@ -64,15 +63,6 @@ pub(crate) fn both_ways(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn prepare(bench: &mut Bench<'_>, call: usize) {
-    fill(bench.data, bench.world.rank(), call);
-    bench.buffer.fill(0);
-}
-
 pub(crate) fn confirm_one_way(bench: &Bench<'_>, call: usize) -> Result<()> {
-    if bench.is_sender() { Ok(()) } else { confirm_both_ways(bench, call) }
-}
-
-pub(crate) fn confirm_both_ways(bench: &Bench<'_>, call: usize) -> Result<()> {
-    verify(bench.buffer, bench.peer(), call)
+    if bench.is_sender() { Ok(()) } else { confirm_peer(bench, call) }
 }

@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use ranks::{Sum, World};
 
-use crate::tests::{Ranks, Test, Unit};
+use crate::output::Unit;
+use crate::tests::{Ranks, Test};
 
 /// The root of the collectives that have one.
 pub(crate) const ROOT: usize = 0;
@@ -32,15 +33,15 @@ pub(crate) struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Whether this rank is the first of its pair.
+    pub(crate) fn is_sender(&self) -> bool {
+        self.world.rank() < self.pairs
+    }
+
     /// The other rank of this rank's pair.
     pub(crate) fn peer(&self) -> usize {
         let rank = self.world.rank();
         if self.is_sender() { rank + self.pairs } else { rank - self.pairs }
-    }
-
-    /// Whether this rank is the first of its pair.
-    pub(crate) fn is_sender(&self) -> bool {
-        self.world.rank() < self.pairs
     }
 
     /// The mean of the seconds of those ranks whose time counts, on rank 0.
@@ -56,17 +57,17 @@ impl Bench<'_> {
         Ok(sum[0] / timed as f64)
     }
 
-    /// What is reported of a call that took `seconds`.
-    pub(crate) fn value(&self, seconds: f64) -> f64 {
-        match self.test.unit {
-            Unit::Microseconds => seconds * 1e6 / self.test.steps as f64,
-            Unit::MegabytesPerSecond => self.messages() as f64 * self.size as f64 / seconds / 1e6,
-        }
-    }
-
     /// Messages of all pairs in one call.
     fn messages(&self) -> usize {
         self.test.steps * self.window * self.pairs
+    }
+
+    /// What is reported of a call that took `seconds`.
+    pub(crate) fn value(&self, seconds: f64) -> f64 {
+        match self.test.unit {
+            Unit::MegabytesPerSecond => self.messages() as f64 * self.size as f64 / seconds / 1e6,
+            _ => seconds * 1e6 / self.test.steps as f64,
+        }
     }
 
     /// Messages per second, where `value` is in MB/s.

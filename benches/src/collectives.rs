@@ -10,9 +10,6 @@ use crate::bench::{Bench, ROOT};
 use crate::pattern::{fill, fill_floats, verify, verify_sums};
 use crate::timing::now;
 
-/// How late the rank is that all wait for where the barrier is verified.
-const LATE: Duration = Duration::from_millis(2);
-
 pub(crate) fn barrier(bench: &mut Bench<'_>) -> Result<()> {
     Ok(bench.world.barrier()?)
 }
@@ -47,6 +44,9 @@ pub(crate) fn scatter(bench: &mut Bench<'_>) -> Result<()> {
     Ok(bench.world.scatter(bench.data, bench.buffer, ROOT)?)
 }
 
+/// How late the rank is that all wait for where the barrier is verified.
+const LATE: Duration = Duration::from_millis(2);
+
 /// One rank is late; the others must not leave before it has entered.
 pub(crate) fn prepare_barrier(bench: &mut Bench<'_>, call: usize) {
     if bench.world.rank() == call % bench.participants {
@@ -79,17 +79,12 @@ pub(crate) fn prepare_reduce(bench: &mut Bench<'_>, call: usize) {
     bench.buffer.fill(0);
 }
 
-pub(crate) fn confirm_reduce(bench: &Bench<'_>, call: usize) -> Result<()> {
-    if bench.world.rank() == ROOT { confirm_allreduce(bench, call) } else { Ok(()) }
-}
-
 pub(crate) fn confirm_allreduce(bench: &Bench<'_>, call: usize) -> Result<()> {
     verify_sums(cast_slice(bench.buffer), bench.participants, call)
 }
 
-pub(crate) fn prepare_gather(bench: &mut Bench<'_>, call: usize) {
-    fill(bench.data, bench.world.rank(), call);
-    bench.buffer.fill(0);
+pub(crate) fn confirm_reduce(bench: &Bench<'_>, call: usize) -> Result<()> {
+    if bench.world.rank() == ROOT { confirm_allreduce(bench, call) } else { Ok(()) }
 }
 
 pub(crate) fn confirm_allgather(bench: &Bench<'_>, call: usize) -> Result<()> {

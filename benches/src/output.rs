@@ -1,38 +1,44 @@
 //! What rank 0 prints: a table as the OSU programs print them, or one JSON document.
 
-use ranks::World;
-
 use crate::arguments::Format;
-use crate::tests::{Test, Unit};
 use crate::timing::Summary;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Microseconds,
+    MegabytesPerSecond,
+    Milliseconds,
+    /// Of one core.
+    Percent,
+}
 
 /// Prints on rank 0, and nothing elsewhere.
 pub(crate) struct Output {
     format: Option<Format>,
-    ranks: usize,
     tests: usize,
     rows: usize,
 }
 
 impl Output {
-    pub(crate) fn begin(world: &World, format: Format) -> Self {
-        let format = (world.rank() == 0).then_some(format);
+    pub(crate) fn begin(rank: usize, format: Format) -> Self {
+        let format = (rank == 0).then_some(format);
         if format == Some(Format::Json) {
             print!("{{\"program\":\"ranks {}\",\"tests\":[", env!("CARGO_PKG_VERSION"));
         }
-        Self { format, ranks: world.size(), tests: 0, rows: 0 }
+        Self { format, tests: 0, rows: 0 }
     }
 
-    pub(crate) fn begin_test(&mut self, test: &Test) {
-        let (name, ranks) = (test.name, self.ranks);
-        let (unit, better) = match test.unit {
+    pub(crate) fn begin_test(&mut self, name: &str, ranks: usize, unit: Unit, has_rate: bool) {
+        let (unit, better) = match unit {
             Unit::Microseconds => ("us", "lower"),
             Unit::MegabytesPerSecond => ("MB/s", "higher"),
+            Unit::Milliseconds => ("ms", "lower"),
+            Unit::Percent => ("%", "lower"),
         };
         match self.format {
             Some(Format::Table) => {
                 println!("# {name}, {ranks} ranks, {unit} ({better} is better)");
-                println!("# size median min max{}", if test.has_rate { " messages/s" } else { "" });
+                println!("# size median min max{}", if has_rate { " messages/s" } else { "" });
             }
             Some(Format::Json) => {
                 let comma = if self.tests > 0 { "," } else { "" };

@@ -5,7 +5,7 @@ use ranks::World;
 
 use crate::arguments::Arguments;
 use crate::bench::{Bench, Buffer, participants};
-use crate::output::Output;
+use crate::output::{Output, Unit};
 use crate::timing::{Batch, all_calls, each_call, measure};
 use crate::{bandwidth, collectives, latency};
 
@@ -22,18 +22,11 @@ pub(crate) enum Ranks {
     All,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
-    Microseconds,
-    MegabytesPerSecond,
-}
-
 /// How long a buffer is, in sizes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parts {
     One,
-    /// One per rank.
-    Ranks,
+    OnePerRank,
 }
 
 pub(crate) struct Test {
@@ -74,7 +67,7 @@ const LATENCY: Test = Test {
     call: latency::round_trip,
     batch: all_calls,
     prepare: latency::prepare,
-    confirm: latency::confirm,
+    confirm: latency::confirm_peer,
 };
 
 const BW: Test = Test {
@@ -83,7 +76,6 @@ const BW: Test = Test {
     steps: 1,
     smallest: 1,
     call: bandwidth::one_way,
-    prepare: bandwidth::prepare,
     confirm: bandwidth::confirm_one_way,
     ..LATENCY
 };
@@ -130,16 +122,16 @@ const REDUCE: Test = Test {
 const ALLGATHER: Test = Test {
     name: "allgather",
     largest: MIB,
-    buffer: Parts::Ranks,
+    buffer: Parts::OnePerRank,
     call: collectives::allgather,
-    prepare: collectives::prepare_gather,
+    prepare: latency::prepare,
     confirm: collectives::confirm_allgather,
     ..BCAST
 };
 
 const ALLTOALL: Test = Test {
     name: "alltoall",
-    data: Parts::Ranks,
+    data: Parts::OnePerRank,
     call: collectives::alltoall,
     prepare: collectives::prepare_alltoall,
     confirm: collectives::confirm_alltoall,
@@ -150,7 +142,7 @@ pub(crate) static TESTS: [Test; 13] = [
     LATENCY,
     Test { name: "any-latency", call: latency::any_round_trip, ..LATENCY },
     BW,
-    Test { name: "bibw", steps: 2, call: bandwidth::both_ways, confirm: bandwidth::confirm_both_ways, ..BW },
+    Test { name: "bibw", steps: 2, call: bandwidth::both_ways, confirm: latency::confirm_peer, ..BW },
     Test { name: "mbw-mr", ranks: Ranks::Pairs, has_rate: true, ..BW },
     BARRIER,
     BCAST,
@@ -174,66 +166,10 @@ pub(crate) static TESTS: [Test; 13] = [
     },
 ];
 
-/// Runs the tests of the command line one after the other.
-pub(crate) fn run(world: &World, arguments: &Arguments) -> Result<()> {
-    let mut output = Output::begin(world, arguments.format);
-    for test in &arguments.tests {
-        run_test(world, test, arguments, &mut output).with_context(|| test.name)?;
-    }
-    output.end();
-    Ok(())
-}
-
-fn run_test(world: &World, test: &'static Test, arguments: &Arguments, output: &mut Output) -> Result<()> {
-    let participants = participants(test, world.size())?;
-    let sizes = arguments.sizes_of(test);
-    for size in &sizes {
-        let (smallest, element) = (test.smallest, test.element);
-        ensure!(
-            *size >= smallest && size.is_multiple_of(element),
-            "{size} bytes: at least {smallest}, in steps of {element}"
-        );
-    }
-    output.begin_test(test);
-    world.barrier()?;
-    if world.rank() < participants {
-        let messages =
-            if arguments.check && test.unit == Unit::MegabytesPerSecond { arguments.window } else { 1 };
-        let largest = sizes.iter().max().copied().unwrap_or(0) * messages;
-        let mut data = Buffer::new(largest * parts(test.data, world));
-        let mut buffer = Buffer::new(largest * parts(test.buffer, world));
-        for size in sizes {
-            let mut bench = Bench {
-                world,
-                test,
-                participants,
-                pairs: participants / 2,
-                window: arguments.window,
-                size,
-                stride: if messages > 1 { size } else { 0 },
-                data: data.first(size * messages * parts(test.data, world)),
-                buffer: buffer.first(size * messages * parts(test.buffer, world)),
-                entered: 0.0,
-            };
-            if arguments.check {
-                check(&mut bench).with_context(|| format!("rank {}, {size} bytes", world.rank()))?;
-                output.checked(size, CHECKED_CALLS);
-            } else {
-                let summary = measure(&mut bench, arguments.budget())?;
-                output.row(size, &summary, bench.rate(summary.median));
-            }
-        }
-    }
-    // Here wait those who take no part.
-    world.barrier()?;
-    output.end_test();
-    Ok(())
-}
-
-fn parts(parts: Parts, world: &World) -> usize {
+fn times(parts: Parts, world: &World) -> usize {
     match parts {
         Parts::One => 1,
-        Parts::Ranks => world.size(),
+        Parts::OnePerRank => world.size(),
     }
 }
 
@@ -244,5 +180,64 @@ fn check(bench: &mut Bench<'_>) -> Result<()> {
         (bench.test.call)(bench)?;
         (bench.test.confirm)(bench, call)?;
     }
+    Ok(())
+}
+
+fn run_sizes(world: &World, test: &'static Test, arguments: &Arguments, output: &mut Output) -> Result<()> {
+    let (sizes, participants) = (arguments.sizes_of(test), participants(test, world.size())?);
+    let messages =
+        if arguments.check && test.unit == Unit::MegabytesPerSecond { arguments.window } else { 1 };
+    let largest = sizes.iter().map(|size| size * messages).max().unwrap_or(0);
+    let mut data = Buffer::new(largest * times(test.data, world));
+    let mut buffer = Buffer::new(largest * times(test.buffer, world));
+    for size in sizes {
+        let mut bench = Bench {
+            world,
+            test,
+            participants,
+            pairs: participants / 2,
+            window: arguments.window,
+            size,
+            stride: if messages > 1 { size } else { 0 },
+            data: data.first(size * messages * times(test.data, world)),
+            buffer: buffer.first(size * messages * times(test.buffer, world)),
+            entered: 0.0,
+        };
+        if arguments.check {
+            check(&mut bench).with_context(|| format!("rank {}, {size} bytes", world.rank()))?;
+            output.checked(size, CHECKED_CALLS);
+        } else {
+            let summary = measure(&mut bench, arguments.milliseconds / 1e3)?;
+            output.row(size, &summary, bench.rate(summary.median));
+        }
+    }
+    Ok(())
+}
+
+fn run_test(world: &World, test: &'static Test, arguments: &Arguments, output: &mut Output) -> Result<()> {
+    let participants = participants(test, world.size())?;
+    for size in arguments.sizes_of(test) {
+        let (smallest, element) = (test.smallest, test.element);
+        let fits = size >= smallest && size.is_multiple_of(element);
+        ensure!(fits, "{size} bytes: at least {smallest}, in steps of {element}");
+    }
+    output.begin_test(test.name, world.size(), test.unit, test.has_rate);
+    world.barrier()?;
+    if world.rank() < participants {
+        run_sizes(world, test, arguments, output)?;
+    }
+    // Here wait those who take no part.
+    world.barrier()?;
+    output.end_test();
+    Ok(())
+}
+
+/// Runs the tests of the command line one after the other.
+pub(crate) fn run(world: &World, arguments: &Arguments) -> Result<()> {
+    let mut output = Output::begin(world.rank(), arguments.format);
+    for test in &arguments.tests {
+        run_test(world, test, arguments, &mut output).with_context(|| test.name)?;
+    }
+    output.end();
     Ok(())
 }

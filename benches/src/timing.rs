@@ -1,7 +1,5 @@
 //! Batches of calls, for as long as the command line says: rank 0 decides, the other ranks do as they are told.
 
-use std::time::{Duration, Instant};
-
 use anyhow::Result;
 use ranks::{Tag, World};
 use rustix::time::{ClockId, clock_gettime};
@@ -13,10 +11,10 @@ const CONTROL: Tag = 2;
 /// Instead of a number of iterations: there are no more batches.
 const STOP: u64 = 0;
 /// The part of the time that one batch is to take.
-const BATCHES_PER_BUDGET: u32 = 8;
+const BATCHES_PER_BUDGET: f64 = 8.0;
 const FEWEST_BATCHES: usize = 3;
 
-/// One size's batches, in the unit of the test.
+/// The values of one row, in the unit of the test.
 pub(crate) struct Summary {
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -36,11 +34,11 @@ pub(crate) type Batch = fn(&mut Bench<'_>, u64) -> Result<f64>;
 /// The clock around all calls: they follow each other without a pause.
 pub(crate) fn all_calls(bench: &mut Bench<'_>, iterations: u64) -> Result<f64> {
     let call = bench.test.call;
-    let start = Instant::now();
+    let start = now();
     for _ in 0..iterations {
         call(bench)?;
     }
-    Ok(start.elapsed().as_secs_f64() / iterations as f64)
+    Ok((now() - start) / iterations as f64)
 }
 
 /// The clock around each call, and a barrier between them that is not timed.
@@ -48,41 +46,25 @@ pub(crate) fn each_call(bench: &mut Bench<'_>, iterations: u64) -> Result<f64> {
     let call = bench.test.call;
     let mut seconds = 0.0;
     for _ in 0..iterations {
-        let start = Instant::now();
+        let start = now();
         call(bench)?;
-        seconds += start.elapsed().as_secs_f64();
+        seconds += now() - start;
         bench.world.barrier()?;
     }
     Ok(seconds / iterations as f64)
 }
 
-/// Measures `bench` on all its participants; rank 0 gets the summary.
-pub(crate) fn measure(bench: &mut Bench<'_>, budget: Duration) -> Result<Summary> {
-    let mut values = Vec::new();
-    if bench.world.rank() == 0 {
-        let iterations = warm_up(bench, budget / BATCHES_PER_BUDGET)?;
-        let start = Instant::now();
-        while values.len() < FEWEST_BATCHES || start.elapsed() < budget {
-            values.push(lead(bench, iterations)?);
-        }
-        tell(bench, STOP)?;
-    } else {
-        follow(bench)?;
+fn tell(bench: &Bench<'_>, iterations: u64) -> Result<()> {
+    for rank in 1..bench.participants {
+        bench.world.send(&[iterations], (rank, CONTROL))?;
     }
-    Ok(summarize(values))
+    Ok(())
 }
 
-/// Doubles the number of iterations until a batch takes `wanted`.
-fn warm_up(bench: &mut Bench<'_>, wanted: Duration) -> Result<u64> {
-    let mut iterations = 1;
-    loop {
-        let start = Instant::now();
-        lead(bench, iterations)?;
-        if start.elapsed() >= wanted {
-            return Ok(iterations);
-        }
-        iterations *= 2;
-    }
+fn hear(world: &World) -> Result<u64> {
+    let mut iterations = [STOP];
+    world.recv(&mut iterations, (0, CONTROL))?;
+    Ok(iterations[0])
 }
 
 /// One batch on rank 0: the value of it.
@@ -105,20 +87,31 @@ fn follow(bench: &mut Bench<'_>) -> Result<()> {
     }
 }
 
-fn tell(bench: &Bench<'_>, iterations: u64) -> Result<()> {
-    for rank in 1..bench.participants {
-        bench.world.send(&[iterations], (rank, CONTROL))?;
+/// Doubles the number of iterations until a batch takes `wanted` seconds.
+fn warm_up(batch: &mut impl FnMut(u64) -> Result<f64>, wanted: f64) -> Result<u64> {
+    let mut iterations = 1;
+    loop {
+        let start = now();
+        batch(iterations)?;
+        if now() - start >= wanted {
+            return Ok(iterations);
+        }
+        iterations *= 2;
     }
-    Ok(())
 }
 
-fn hear(world: &World) -> Result<u64> {
-    let mut iterations = [STOP];
-    world.recv(&mut iterations, (0, CONTROL))?;
-    Ok(iterations[0])
+/// The values of as many batches as `budget` seconds allow, after warming up.
+pub(crate) fn batches(budget: f64, mut batch: impl FnMut(u64) -> Result<f64>) -> Result<Vec<f64>> {
+    let iterations = warm_up(&mut batch, budget / BATCHES_PER_BUDGET)?;
+    let mut values = Vec::new();
+    let start = now();
+    while values.len() < FEWEST_BATCHES || now() - start < budget {
+        values.push(batch(iterations)?);
+    }
+    Ok(values)
 }
 
-fn summarize(mut values: Vec<f64>) -> Summary {
+pub(crate) fn summarize(mut values: Vec<f64>) -> Summary {
     values.sort_by(f64::total_cmp);
     let batches = values.len();
     if batches == 0 {
@@ -126,4 +119,16 @@ fn summarize(mut values: Vec<f64>) -> Summary {
     }
     let median = (values[(batches - 1) / 2] + values[batches / 2]) / 2.0;
     Summary { median, min: values[0], max: values[batches - 1], batches }
+}
+
+/// Measures `bench` on all its participants for `budget` seconds; rank 0 gets the summary.
+pub(crate) fn measure(bench: &mut Bench<'_>, budget: f64) -> Result<Summary> {
+    let mut values = Vec::new();
+    if bench.world.rank() == 0 {
+        values = batches(budget, |iterations| lead(bench, iterations))?;
+        tell(bench, STOP)?;
+    } else {
+        follow(bench)?;
+    }
+    Ok(summarize(values))
 }
