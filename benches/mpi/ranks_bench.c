@@ -203,6 +203,11 @@ static size_t sizes_of(const struct arguments *arguments, const struct test *tes
 
 /* ---- output ---- */
 
+/* The columns of a table, see row() and checked(). */
+static const char VALUES[] = "size median min max";
+static const char VALUES_AND_RATE[] = "size median min max messages/s";
+static const char CHECKED[] = "size content";
+
 struct output {
     enum format format;
     size_t tests;
@@ -227,12 +232,12 @@ static struct output begin(enum format format) {
     return (struct output){.format = format};
 }
 
-static void begin_test(struct output *output, const char *name, enum unit of, bool has_rate) {
+static void begin_test(struct output *output, const char *name, enum unit of, const char *columns) {
     const char *unit = of == MICROSECONDS ? "us" : "MB/s";
     const char *better = of == MICROSECONDS ? "lower" : "higher";
     if (rank == 0 && output->format == TABLE) {
         printf("# %s, %d ranks, %s (%s is better)\n", name, ranks, unit, better);
-        printf("# size median min max%s\n", has_rate ? " messages/s" : "");
+        printf("# %s\n", columns);
     } else if (rank == 0) {
         printf("%s\n", output->tests > 0 ? "," : "");
         printf("{\"test\":\"%s\",\"ranks\":%d,\"unit\":\"%s\",\"better\":\"%s\",\"rows\":[", name, ranks, unit, better);
@@ -801,7 +806,9 @@ static void run_test(const struct test *test, const struct arguments *arguments,
     for (size_t index = 0; index < count; index++)
         if (sizes[index] < test->smallest || sizes[index] % test->element != 0)
             fail("a size is too small for the test, or is no whole number of its elements");
-    begin_test(output, test->name, test->unit, test->has_rate);
+    const char *measured = test->has_rate ? VALUES_AND_RATE : VALUES;
+    const char *columns = arguments->check ? CHECKED : measured;
+    begin_test(output, test->name, test->unit, columns);
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank < taking_part) {
         struct bench bench = {

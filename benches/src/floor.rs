@@ -10,7 +10,7 @@ use shm_core::{Segment, SegmentName};
 
 use crate::arguments::Format;
 use crate::bench::Buffer;
-use crate::output::{Output, Unit};
+use crate::output::{Output, Unit, VALUES};
 use crate::timing::{batches, now, summarize};
 
 const LINE_BYTES: usize = 64;
@@ -55,7 +55,7 @@ fn share(world: &World) -> Result<Segment> {
 
 /// Half a round trip of one cache line: each rank waits until the other has written it.
 fn hand_off(world: &World, line: &AtomicU64, seconds: f64, output: &mut Output) -> Result<()> {
-    output.begin_test("hand-off", world.size(), Unit::Microseconds, false);
+    output.begin_test("hand-off", world.size(), Unit::Microseconds, VALUES);
     if world.rank() == 1 {
         answer(line);
     } else {
@@ -93,7 +93,7 @@ fn answer(line: &AtomicU64) {
 
 /// Copies by one core between two buffers of its own: up to a quarter of the second-level cache they stay there.
 fn copy(sizes: &[usize], seconds: f64, output: &mut Output) -> Result<()> {
-    output.begin_test("memcpy", 1, Unit::MegabytesPerSecond, false);
+    output.begin_test("memcpy", 1, Unit::MegabytesPerSecond, VALUES);
     let largest = sizes.iter().max().copied().unwrap_or(0);
     let (mut data, mut buffer) = (Buffer::new(largest), Buffer::new(largest));
     for &size in sizes {

@@ -10,7 +10,7 @@ use ranks::{ANY_SOURCE, Tag, World};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::arguments::Format;
-use crate::output::{Output, Unit};
+use crate::output::{Output, Unit, VALUES};
 use crate::timing::{now, summarize};
 
 const RELEASE: Tag = 1;
@@ -56,7 +56,7 @@ fn one_way(
 }
 
 fn report(name: &str, ranks: usize, percent: Vec<f64>, output: &mut Output) {
-    output.begin_test(name, ranks, Unit::Percent, false);
+    output.begin_test(name, ranks, Unit::Percent, VALUES);
     output.row(0, &summarize(percent), None);
     output.end_test();
 }

@@ -12,6 +12,11 @@ pub(crate) enum Unit {
     Percent,
 }
 
+/// The columns of a table, see [`Output::row`] and [`Output::checked`].
+pub(crate) const VALUES: &str = "size median min max";
+pub(crate) const VALUES_AND_RATE: &str = "size median min max messages/s";
+pub(crate) const CHECKED: &str = "size content";
+
 /// Prints on rank 0, and nothing elsewhere.
 pub(crate) struct Output {
     format: Option<Format>,
@@ -28,7 +33,7 @@ impl Output {
         Self { format, tests: 0, rows: 0 }
     }
 
-    pub(crate) fn begin_test(&mut self, name: &str, ranks: usize, unit: Unit, has_rate: bool) {
+    pub(crate) fn begin_test(&mut self, name: &str, ranks: usize, unit: Unit, columns: &str) {
         let (unit, better) = match unit {
             Unit::Microseconds => ("us", "lower"),
             Unit::MegabytesPerSecond => ("MB/s", "higher"),
@@ -38,7 +43,7 @@ impl Output {
         match self.format {
             Some(Format::Table) => {
                 println!("# {name}, {ranks} ranks, {unit} ({better} is better)");
-                println!("# size median min max{}", if has_rate { " messages/s" } else { "" });
+                println!("# {columns}");
             }
             Some(Format::Json) => {
                 let comma = if self.tests > 0 { "," } else { "" };

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use crate::arguments::Format;
-use crate::output::{Output, Unit};
+use crate::output::{Output, Unit, VALUES};
 use crate::timing::{now, summarize};
 
 /// Runs one job of each number of ranks per round: neighbours in time meet the machine in the same state.
@@ -21,7 +21,7 @@ pub(crate) fn run(ranks: &[usize], rounds: usize, format: Format) -> Result<()> 
     }
     let mut output = Output::begin(0, format);
     for (values, &ranks) in values.into_iter().zip(ranks) {
-        output.begin_test("startup", ranks, Unit::Milliseconds, false);
+        output.begin_test("startup", ranks, Unit::Milliseconds, VALUES);
         output.row(0, &summarize(values), None);
         output.end_test();
     }

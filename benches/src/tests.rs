@@ -5,7 +5,7 @@ use ranks::World;
 
 use crate::arguments::Arguments;
 use crate::bench::{Bench, Buffer, participants};
-use crate::output::{Output, Unit};
+use crate::output::{CHECKED, Output, Unit, VALUES, VALUES_AND_RATE};
 use crate::timing::{Batch, all_calls, each_call, measure};
 use crate::{bandwidth, collectives, latency};
 
@@ -221,7 +221,9 @@ fn run_test(world: &World, test: &'static Test, arguments: &Arguments, output: &
         let fits = size >= smallest && size.is_multiple_of(element);
         ensure!(fits, "{size} bytes: at least {smallest}, in steps of {element}");
     }
-    output.begin_test(test.name, world.size(), test.unit, test.has_rate);
+    let measured = if test.has_rate { VALUES_AND_RATE } else { VALUES };
+    let columns = if arguments.check { CHECKED } else { measured };
+    output.begin_test(test.name, world.size(), test.unit, columns);
     world.barrier()?;
     if world.rank() < participants {
         run_sizes(world, test, arguments, output)?;
