@@ -89,8 +89,19 @@ fn a_park_without_a_ring_lasts_its_time() {
     let (bell, doorbell) = (bell("time"), Doorbell::new());
     let begin = Instant::now();
     bell.prepare(&doorbell);
-    bell.park(&doorbell, Some(Duration::from_millis(30)));
+    assert!(!bell.park(&doorbell, Some(Duration::from_millis(30))));
     assert!(begin.elapsed() >= Duration::from_millis(30));
+}
+
+#[test]
+fn a_nap_without_a_ring_leaves_the_announcement_for_a_nudge_to_end() {
+    watched("nap", || {
+        let (bell, doorbell) = (bell("nap"), Doorbell::new());
+        bell.prepare(&doorbell);
+        assert!(!bell.nap(&doorbell));
+        bell.nudge(&doorbell);
+        assert!(bell.park(&doorbell, None));
+    });
 }
 
 #[test]

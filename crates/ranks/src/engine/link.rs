@@ -70,7 +70,7 @@ impl Link {
     /// Wakes the other rank if it sleeps, after the publishing store.
     #[inline]
     pub(crate) fn wake(&self) {
-        self.bell.ring(self.doorbell);
+        self.bell.nudge(self.doorbell);
     }
 
     /// Whether nothing waits to go out.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 use std::time::Duration;
 
-use shm_core::Backoff;
+use shm_core::{Backoff, Bell};
 
 use super::receive::{Expected, Now, Receive};
 use super::{Caller, Engine, OperationId};
@@ -44,6 +44,16 @@ impl Patience {
     fn backoff(self) -> Backoff {
         Backoff::new(self.spins, YIELDS)
     }
+}
+
+/// What came of going to sleep.
+enum Parked<T> {
+    /// What was waited for is there.
+    Answered(T),
+    /// Something happened: worth looking, and spinning, again.
+    Rung,
+    /// Nothing happened for as long as a sleep may last.
+    Quiet,
 }
 
 /// What a blocked call waits for, as the others may read it.
@@ -108,8 +118,9 @@ impl Engine {
                         self.publish_status(&blocked);
                     }
                     match self.park_unless(&mut done) {
-                        Ok(Some(answer)) => break Ok(answer),
-                        Ok(None) => backoff.reset(),
+                        Ok(Parked::Answered(answer)) => break Ok(answer),
+                        Ok(Parked::Rung) => backoff.reset(),
+                        Ok(Parked::Quiet) => {}
                         Err(error) => break Err(error),
                     }
                 }
@@ -142,23 +153,34 @@ impl Engine {
 
     /// Sleeps until the doorbell rings, unless there is something to do or the answer is there.
     #[cold]
-    fn park_unless<T>(&mut self, done: &mut impl FnMut(&mut Self) -> Option<T>) -> Result<Option<T>> {
+    fn park_unless<T>(&mut self, done: &mut impl FnMut(&mut Self) -> Option<T>) -> Result<Parked<T>> {
         self.check_damage()?;
         if self.notice_departures()? {
-            return Ok(None);
+            return Ok(Parked::Rung);
         }
         let job = self.job;
         let (bell, doorbell) = (job.bell(self.rank), &job.control(self.rank).doorbell);
         bell.prepare(doorbell);
-        // From here on a ring is not lost; what came before it has to be looked for once more.
-        let moved = self.progress();
-        let answer = done(self);
-        if answer.is_some() || !matches!(moved, Ok(false)) || self.departures_pending() {
-            bell.cancel(doorbell);
-        } else {
-            bell.park(doorbell, Some(LONGEST_SLEEP));
+        // From here on a ring is not lost; what came before it has to be looked for once more: at once, and after
+        // a nap for what was published without a fence.
+        for sleep in [Bell::nap, |bell: &Bell, doorbell: &_| bell.park(doorbell, Some(LONGEST_SLEEP))] {
+            let outcome = self.look_around(done);
+            if !matches!(outcome, Ok(Parked::Quiet)) {
+                bell.cancel(doorbell);
+                return outcome;
+            }
+            if sleep(bell, doorbell) {
+                return Ok(Parked::Rung);
+            }
         }
-        moved.map(|_| answer)
+        Ok(Parked::Quiet)
+    }
+
+    /// Whether there is a reason not to sleep.
+    fn look_around<T>(&mut self, done: &mut impl FnMut(&mut Self) -> Option<T>) -> Result<Parked<T>> {
+        let moved = self.progress()?;
+        let rung = if moved || self.departures_pending() { Parked::Rung } else { Parked::Quiet };
+        Ok(done(self).map_or(rung, Parked::Answered))
     }
 
     fn check_damage(&self) -> Result<()> {
