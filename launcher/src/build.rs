@@ -6,25 +6,23 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use ranks::launch::Plan;
 use serde_json::Value;
 
-use crate::arguments::{CargoShmrun, Target};
+use crate::arguments::{CargoShmrun, Job, Target};
 
 /// Builds the target in release mode, if one is named, and decides what to run.
 ///
 /// # Errors
 /// When neither a target nor a program is named, the build fails or yields no or several programs.
-pub fn plan(mut arguments: CargoShmrun) -> Result<Plan> {
-    let mut command = std::mem::take(&mut arguments.command);
-    let program = match command.is_empty() {
-        _ if arguments.target.is_named() => build(&arguments.target)?.into_os_string(),
-        false => command.remove(0),
-        true => bail!(
-            "nothing to run\n  help: name a target (--example NAME, --bin NAME) or a program (-- ./app)"
-        ),
-    };
-    Ok(arguments.into_plan(program, command))
+pub fn job(mut arguments: CargoShmrun) -> Result<Job> {
+    let mut words = std::mem::take(&mut arguments.command);
+    if arguments.target.is_named() {
+        words.insert(0, build(&arguments.target)?.into_os_string());
+    }
+    if words.is_empty() {
+        bail!("nothing to run\n  help: name a target (--example NAME, --bin NAME) or a program (-- ./app)");
+    }
+    arguments.into_job(words)
 }
 
 impl Target {

@@ -1,12 +1,13 @@
-//! Running a plan, and turning what came of it into words and an exit code.
+//! Running a job, and turning what came of it into words and an exit code.
 
 use std::ffi::OsString;
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ranks::launch::{self, LaunchError, Plan};
+use ranks::launch::{self, Event, LaunchError};
 
+use crate::arguments::Job;
 use crate::signals;
 
 /// The exit code for wrong arguments and trouble of the launcher itself.
@@ -23,12 +24,41 @@ pub struct Ending {
 ///
 /// # Errors
 /// When the job could not be started.
-pub fn run(mut plan: Plan) -> anyhow::Result<Ending> {
+pub fn run(program: &str, job: Job) -> anyhow::Result<Ending> {
+    job.notes.iter().for_each(|note| say(program, &format!("note: {note}")));
+    if let Some(table) = &job.table {
+        say(program, table.trim_end());
+    }
+    let mut plan = job.plan;
+    if job.dry_run {
+        return Ok(Ending::default());
+    }
     plan.guard = true;
+    plan.observer = job.verbose.then_some(tell as fn(&Event));
     plan.variables.extend(terminal_width());
     plan.signals = Some(signals::redirect().context("cannot redirect signals")?);
     let outcome = launch::run(plan)?;
     Ok(Ending { code: outcome.exit_code(), message: outcome.message() })
+}
+
+/// Tells the user what happens.
+fn tell(event: &Event) {
+    let text = match event {
+        Event::Segment { bytes, anonymous: true } => format!(
+            "segment: {bytes} bytes of anonymous memory (/dev/shm is missing or has no room for them)"
+        ),
+        Event::Segment { bytes, anonymous: false } => {
+            format!("segment: {bytes} bytes in /dev/shm, without name")
+        }
+        Event::Started { rank, pid } => format!("rank {rank}: process {pid}"),
+    };
+    say("shmrun", &text);
+}
+
+/// Tells the user something.
+fn say(program: &str, text: &str) {
+    // Nothing is left to be done when the standard error is closed.
+    let _ = writeln!(stderr(), "{program}: {text}");
 }
 
 /// Tells the ranks that what they write to their standard error, a pipe, ends on a terminal of this width: a
@@ -40,17 +70,11 @@ fn terminal_width() -> Option<(OsString, OsString)> {
     Some(("SHMRUN_STDERR_COLUMNS".into(), columns.to_string().into()))
 }
 
-/// For `map_err`: wrong arguments, or a request for help, as the parser words them.
-pub fn usage(error: clap::Error) -> anyhow::Error {
-    error.into()
-}
-
 /// Prints what there is to say and gives the process's exit code.
 pub fn exit(program: &str, ending: anyhow::Result<Ending>) -> ExitCode {
     let Ending { code, message } = ending.unwrap_or_else(|error| trouble(&error));
     if let Some(message) = message {
-        // Nothing is left to be done when the standard error is closed too.
-        let _ = writeln!(stderr(), "{program}: {message}");
+        say(program, &message);
     }
     ExitCode::from(code as u8)
 }

@@ -1,7 +1,7 @@
 //! `shmrun`: starts, watches and cleans up the ranks of a job.
 //!
-//! Arguments become [`arguments`] (what was written), then a `Plan` (what was decided), which
-//! [`job::run`] hands to `ranks::launch` together with the signals to forward.
+//! Words become options ([`arguments`]), options become a [`arguments::Job`] (what was decided), and [`job::run`] hands
+//! its plan to `ranks::launch` together with the signals to forward.
 //!
 //! # Exit codes
 //!
@@ -17,4 +17,5 @@
 pub mod arguments;
 pub mod build;
 pub mod job;
+mod placement;
 mod signals;

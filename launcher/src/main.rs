@@ -5,6 +5,6 @@ use std::process::ExitCode;
 use shmrun::{arguments::Shmrun, job};
 
 fn main() -> ExitCode {
-    let arguments = Shmrun::parse_from(std::env::args_os()).map_err(job::usage);
-    job::exit("shmrun", arguments.and_then(|arguments| job::run(arguments.into_plan())))
+    let arguments: Vec<_> = std::env::args_os().collect();
+    job::exit("shmrun", Shmrun::read(&arguments).and_then(|job| job::run("shmrun", job)))
 }

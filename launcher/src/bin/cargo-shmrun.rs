@@ -2,14 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use shmrun::arguments::{CargoShmrun, without_subcommand};
+use shmrun::arguments::CargoShmrun;
 use shmrun::{build, job};
 
 fn main() -> ExitCode {
-    let arguments = CargoShmrun::try_parse_from(without_subcommand(std::env::args_os()));
-    job::exit(
-        "cargo shmrun",
-        arguments.map_err(job::usage).and_then(|arguments| job::run(build::plan(arguments)?)),
-    )
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let read = CargoShmrun::read(&arguments).map_err(anyhow::Error::from);
+    job::exit("cargo shmrun", read.and_then(build::job).and_then(|job| job::run("cargo shmrun", job)))
 }

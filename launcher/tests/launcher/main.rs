@@ -1,9 +1,11 @@
 //! `shmrun` from outside: real processes, with everything printed when an expectation fails.
 
+mod binding;
 mod death;
 mod exit_codes;
 mod hand_over;
 mod harness;
+mod options;
 mod output;
 mod refusals;
 mod signals;

@@ -1,10 +1,8 @@
-//! How many processors the job may use, and which of them each rank gets.
+//! How many processors the job may use, and which.
 
 use std::fs;
 
 use rustix::thread::{CpuSet, sched_getaffinity};
-
-use super::plan::Binding;
 
 /// The number of processors that this process may use: those of its affinity mask, or fewer when a control
 /// group's quota allows less processor time. At least 1.
@@ -13,64 +11,19 @@ pub fn available() -> usize {
     quota().map_or(allowed, |quota| allowed.min(quota.max(1)))
 }
 
-/// The processors that `rank` of `ranks` may use, or `None` for all.
-pub(super) fn share(binding: Binding, rank: usize, ranks: usize) -> Option<CpuSet> {
-    let allowed = allowed();
-    match binding {
-        Binding::None => None,
-        _ if allowed.is_empty() => None,
-        Binding::Share => even_share(&allowed, rank, ranks).map(set),
-        Binding::Core => {
-            let cores = by_core(&allowed, siblings);
-            Some(set(&cores[rank % cores.len()]))
-        }
-    }
-}
-
-fn allowed() -> Vec<usize> {
+/// The processors of the affinity mask of this process, by number; empty if the system does not tell.
+pub fn allowed() -> Vec<usize> {
     let Ok(mask) = sched_getaffinity(None) else {
         return Vec::new();
     };
     (0..CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect()
 }
 
-fn set(processors: &[usize]) -> CpuSet {
+/// A set of processors for the system; empty for an empty list.
+pub(super) fn set(processors: &[usize]) -> CpuSet {
     let mut set = CpuSet::new();
-    processors.iter().for_each(|&cpu| set.set(cpu));
+    processors.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU).for_each(|&cpu| set.set(cpu));
     set
-}
-
-fn even_share(allowed: &[usize], rank: usize, ranks: usize) -> Option<&[usize]> {
-    let bound = |rank: usize| rank * allowed.len() / ranks;
-    (ranks <= allowed.len()).then(|| &allowed[bound(rank)..bound(rank + 1)])
-}
-
-/// The allowed processors grouped by the core that they are hardware threads of, in order.
-fn by_core(allowed: &[usize], siblings: impl Fn(usize) -> Option<Vec<usize>>) -> Vec<Vec<usize>> {
-    let mut cores: Vec<Vec<usize>> = Vec::new();
-    for &cpu in allowed {
-        let together = siblings(cpu).unwrap_or_default();
-        match cores.iter_mut().find(|core| together.contains(&core[0])) {
-            Some(core) => core.push(cpu),
-            None => cores.push(vec![cpu]),
-        }
-    }
-    cores
-}
-
-fn siblings(cpu: usize) -> Option<Vec<usize>> {
-    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-    parse_list(fs::read_to_string(path).ok()?.trim())
-}
-
-/// Parses a kernel list such as `0-3,8`.
-fn parse_list(text: &str) -> Option<Vec<usize>> {
-    let mut list = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        list.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
-    }
-    Some(list)
 }
 
 /// Processors' worth of time that the control group may use, rounded up; `None` without a limit.
@@ -123,25 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_disjoint_and_cover_everything() {
-        let allowed = [1, 2, 5, 6, 7];
-        let shares: Vec<usize> =
-            (0..3).flat_map(|rank| even_share(&allowed, rank, 3).unwrap().to_vec()).collect();
-        assert_eq!(shares, allowed);
-        assert_eq!(even_share(&allowed, 0, 6), None);
-    }
-
-    #[test]
-    fn hardware_threads_of_a_core_stay_together() {
-        let siblings = |cpu: usize| Some(vec![cpu % 2, cpu % 2 + 2]);
-        assert_eq!(by_core(&[0, 1, 2, 3], siblings), [vec![0, 2], vec![1, 3]]);
-        assert_eq!(by_core(&[0, 1], |_| None), [vec![0], vec![1]]);
-    }
-
-    #[test]
-    fn lists_and_quotas_are_read_as_the_kernel_writes_them() {
-        assert_eq!(parse_list("0-2,8"), Some(vec![0, 1, 2, 8]));
-        assert_eq!(parse_list("x"), None);
+    fn quotas_are_rounded_up() {
         assert_eq!(processors(150_000, 100_000), Some(2));
         assert_eq!(processors(1, 0), None);
         assert!(available() >= 1);

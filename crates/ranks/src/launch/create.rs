@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 use shm_core::{Bell, Segment, SegmentError};
@@ -22,20 +23,22 @@ pub(super) fn random_id() -> io::Result<u64> {
 }
 
 /// Creates the segment of a job and fills its header. It has no name by the time this returns.
-pub(super) fn job(id: u64, ranks: usize) -> Result<Job, LaunchError> {
+///
+/// The ranks share `cores` processors.
+pub(super) fn job(id: u64, ranks: usize, cores: usize) -> Result<Job, LaunchError> {
     let geometry = Geometry::new(ranks);
     let failed = |source| LaunchError::Segment { ranks, source };
     let segment = segment(&geometry).map_err(failed)?;
     let bells = (0..ranks).map(|rank| bell(id, rank)).collect::<Result<_, _>>()?;
     let job = Job::new(segment, geometry, bells);
-    fill_header(&job, id);
+    fill_header(&job, id, cores);
     Ok(job)
 }
 
 /// A job that starts no processes: of a process without a launcher, or of threads in a test.
 pub(crate) fn in_process(ranks: usize) -> Result<Job, LaunchError> {
     let id = random_id().map_err(LaunchError::system("read /dev/urandom"))?;
-    let job = job(id, ranks)?;
+    let job = job(id, ranks, cores::available())?;
     unlink_bells(id, ranks);
     Ok(job)
 }
@@ -46,15 +49,21 @@ fn segment(geometry: &Geometry) -> Result<Segment, SegmentError> {
     Ok(segment)
 }
 
+/// Whether a segment is anonymous memory, not a POSIX object.
+pub(super) fn is_anonymous(segment: BorrowedFd<'_>) -> bool {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", segment.as_raw_fd()));
+    link.is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"))
+}
+
 fn bell(id: u64, rank: usize) -> Result<Bell, LaunchError> {
     Bell::create(&bell_name(id, rank)).map_err(|source| LaunchError::Bell { rank, source: source.into() })
 }
 
-fn fill_header(job: &Job, id: u64) {
+fn fill_header(job: &Job, id: u64, cores: usize) {
     let pid = std::process::id();
     let header = job.header();
     header.ranks.store(job.geometry().ranks as u32, Relaxed);
-    header.cores.store(cores::available() as u32, Relaxed);
+    header.cores.store(cores as u32, Relaxed);
     header.job.store(id, Relaxed);
     header.launcher_pid.store(pid, Relaxed);
     header.launcher_start.store(proc::start_time(pid).unwrap_or(0), Relaxed);

@@ -52,6 +52,20 @@ pub enum LaunchError {
         /// What to do.
         help: String,
     },
+    /// The working directory of a rank cannot be entered.
+    #[error(
+        "rank {rank} cannot work in `{directory}`: {source}\n  help: see --wdir; a relative directory begins at {here}"
+    )]
+    Directory {
+        /// The rank.
+        rank: usize,
+        /// The directory as it was given.
+        directory: String,
+        /// Where the launcher itself works.
+        here: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A process could not be started for lack of a resource.
     #[error(
         "cannot start rank {rank}: {source}\n  help: see the limits of processes (ulimit -u) and of open files (ulimit -n)"
@@ -81,6 +95,15 @@ impl LaunchError {
             Self::NotExecutable { .. } => 126,
             _ => 125,
         }
+    }
+
+    /// Whether a job can have so many ranks.
+    ///
+    /// # Errors
+    ///
+    /// [`LaunchError::Ranks`] if it cannot.
+    pub fn check_ranks(ranks: usize) -> Result<(), Self> {
+        if (1..=MAX_RANKS).contains(&ranks) { Ok(()) } else { Err(Self::Ranks { ranks }) }
     }
 
     /// For `map_err`: a system call's error with what it was for.

@@ -42,10 +42,10 @@ mod start;
 mod supervise;
 
 pub(crate) use control::Record;
-pub use cores::available as available_cores;
+pub use cores::{allowed as allowed_cores, available as available_cores};
 pub(crate) use create::{bell_name, in_process, unlink_bells};
 pub use error::LaunchError;
-pub use plan::{Binding, Output, Plan};
+pub use plan::{Event, Output, Plan, RankPlan};
 pub use report::{Ended, Failure, Outcome};
 pub use start::run;
 pub use supervise::GRACE;

@@ -2,60 +2,117 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::LaunchError;
 
 /// A job as it was decided on, before anything is created.
 #[derive(Debug)]
 pub struct Plan {
-    /// Number of ranks.
-    pub ranks: usize,
-    /// The program, looked up in PATH when it contains no slash.
-    pub program: OsString,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
-    /// Variables added to the inherited environment of every rank.
+    /// The ranks, by number.
+    pub ranks: Vec<RankPlan>,
+    /// Variables added to the environment of every rank.
     pub variables: Vec<(OsString, OsString)>,
-    /// Which processors each rank may use.
-    pub binding: Binding,
+    /// The processors that all ranks together may use, for deciding whether to spin; `None` for all that this
+    /// process may use.
+    pub cores: Option<usize>,
     /// Where the ranks' output goes.
     pub output: Output,
     /// Begin every line with the rank that wrote it: `[3] text`.
     pub tag_output: bool,
     /// Rank 0 reads the standard input; it is empty for the others, and for rank 0 when this is false.
     pub standard_input: bool,
+    /// Is told what happens, for the curious.
+    pub observer: Option<fn(&Event)>,
     /// A guard process ends the job when this process is killed. Needs a process with a single thread.
     pub guard: bool,
     /// A signalfd whose signals are forwarded to the ranks; the signals must be blocked in the calling thread.
     pub signals: Option<OwnedFd>,
 }
 
+/// One rank of a [`Plan`].
+#[derive(Debug, Clone)]
+pub struct RankPlan {
+    /// The program, looked up in PATH when it contains no slash.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Arc<[OsString]>,
+    /// Inherit the environment of this process.
+    pub inherit_environment: bool,
+    /// Variables of this rank, besides those of all ranks.
+    pub variables: Vec<(OsString, OsString)>,
+    /// The working directory; `None` for that of this process.
+    pub directory: Option<PathBuf>,
+    /// The processors that it may use, by number; none given means all that this process may use.
+    pub processors: Vec<usize>,
+}
+
 impl Plan {
-    /// A job of `ranks` ranks with default settings: shared binding, output to this process's own.
-    pub fn new(ranks: usize, program: impl Into<OsString>) -> Self {
+    /// A job of `ranks` equal ranks with default settings: see [`Plan::new`].
+    ///
+    /// # Errors
+    ///
+    /// [`LaunchError::Ranks`] for a number that no job can have.
+    pub fn equal(ranks: usize, rank: RankPlan) -> Result<Self, LaunchError> {
+        LaunchError::check_ranks(ranks)?;
+        Ok(Self::new(vec![rank; ranks]))
+    }
+
+    /// A job of these ranks with default settings: output to this process's own, rank 0 reads its input.
+    pub fn new(ranks: Vec<RankPlan>) -> Self {
         Self {
             ranks,
-            program: program.into(),
-            arguments: Vec::new(),
             variables: Vec::new(),
-            binding: Binding::default(),
+            cores: None,
             output: Output::Descriptors,
             tag_output: false,
             standard_input: true,
+            observer: None,
             guard: false,
             signals: None,
         }
     }
+
+    /// Tells the observer, if there is one.
+    pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(observer) = self.observer {
+            observer(&event());
+        }
+    }
 }
 
-/// Which processors a rank may use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Binding {
-    /// An even share of the allowed processors when there are at least as many as ranks; otherwise all of them.
-    #[default]
-    Share,
-    /// One core per rank, in turn; ranks beyond the number of cores share.
-    Core,
-    /// All of them, as inherited.
-    None,
+impl RankPlan {
+    /// A rank that runs `program` and inherits everything else.
+    pub fn new(program: impl Into<OsString>, arguments: Vec<OsString>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: arguments.into(),
+            inherit_environment: true,
+            variables: Vec::new(),
+            directory: None,
+            processors: Vec::new(),
+        }
+    }
+}
+
+/// Something that happened while a job was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The job's segment exists.
+    Segment {
+        /// Its bytes, most of which are not backed by memory until they are used.
+        bytes: usize,
+        /// It is anonymous memory, because /dev/shm is missing or has no room for it.
+        anonymous: bool,
+    },
+    /// A rank was started.
+    Started {
+        /// Its number.
+        rank: usize,
+        /// Its process.
+        pid: u32,
+    },
 }
 
 /// Where the ranks' output goes.

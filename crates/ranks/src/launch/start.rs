@@ -15,13 +15,12 @@ use super::environment as variable;
 use super::error::LaunchError;
 use super::guard::Guard;
 use super::output::Forwarder;
-use super::plan::{Output, Plan};
+use super::plan::{Event, Output, Plan, RankPlan};
 use super::process::{self, FIRST_INHERITED, Inheritance};
 use super::rank::{Process, RankProcesses};
 use super::report::Outcome;
 use super::supervise::{SWEEP, Supervisor};
 use super::{cleanup, cores, create};
-use crate::layout::MAX_RANKS;
 
 /// Runs a job from its start to its end: returns when its last process is gone.
 ///
@@ -32,14 +31,17 @@ use crate::layout::MAX_RANKS;
 /// When the job could not be started; nothing of it is left then. A job that failed is no error: see
 /// [`Outcome::failure`].
 pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
-    if !(1..=MAX_RANKS).contains(&plan.ranks) {
-        return Err(LaunchError::Ranks { ranks: plan.ranks });
-    }
+    let ranks = plan.ranks.len();
+    LaunchError::check_ranks(ranks)?;
     let id = create::random_id().map_err(LaunchError::system("read /dev/urandom"))?;
-    let guard = plan.guard.then(|| Guard::fork(id, plan.ranks)).transpose();
+    let guard = plan.guard.then(|| Guard::fork(id, ranks)).transpose();
     let _guard = guard.map_err(LaunchError::system("start the guard process"))?;
     let signals = plan.signals.take();
-    let job = create::job(id, plan.ranks)?;
+    let job = create::job(id, ranks, plan.cores.unwrap_or_else(cores::available))?;
+    plan.tell(|| Event::Segment {
+        bytes: job.segment().size(),
+        anonymous: create::is_anonymous(job.segment().descriptor()),
+    });
     let mut starter = Starter::new(&plan, id, job.segment().descriptor())?;
     let outcome = match starter.start_all() {
         Ok(()) => Supervisor::new(job, id, starter.started, signals).run(),
@@ -48,7 +50,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
             Err(error)
         }
     };
-    create::unlink_bells(id, plan.ranks);
+    create::unlink_bells(id, ranks);
     outcome
 }
 
@@ -81,7 +83,7 @@ struct Starter<'p> {
 
 impl<'p> Starter<'p> {
     fn new(plan: &'p Plan, id: u64, segment: BorrowedFd<'_>) -> Result<Self, LaunchError> {
-        let open_files = allow_open_files(plan.ranks);
+        let open_files = allow_open_files(plan.ranks.len());
         let (read_end, write_end) =
             control::pipe().map_err(LaunchError::system("create the control pipe"))?;
         let inherited = [segment, write_end.as_fd()].into_iter().map(high_number).collect::<io::Result<_>>();
@@ -93,16 +95,16 @@ impl<'p> Starter<'p> {
     }
 
     fn start_all(&mut self) -> Result<(), LaunchError> {
-        for rank in 0..self.plan.ranks {
-            self.start(rank).map_err(|source| explain(self.plan, rank, source))?;
+        for (rank, plan) in self.plan.ranks.iter().enumerate() {
+            self.start(rank, plan).map_err(|source| explain(plan, rank, source))?;
         }
         Ok(())
     }
 
-    fn start(&mut self, rank: usize) -> io::Result<()> {
+    fn start(&mut self, rank: usize, plan: &RankPlan) -> io::Result<()> {
         let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let mut command = self.command(rank);
+        let mut command = self.command(rank, plan);
         command.stderr(stderr_write);
         let mut extra = None;
         if self.plan.output == (Output::Print { drop_before_spawn: true }) {
@@ -115,24 +117,32 @@ impl<'p> Starter<'p> {
         let inheritance = Inheritance {
             descriptors: self.started.inherited.clone(),
             extra,
-            processors: cores::share(self.plan.binding, rank, self.plan.ranks),
+            processors: (!plan.processors.is_empty()).then(|| cores::set(&plan.processors)),
             open_files: self.open_files,
         };
         let (pid, pidfd) = process::start(command, inheritance)?;
+        self.plan.tell(|| Event::Started { rank, pid: pid.as_raw_nonzero().get() as u32 });
         self.started.ranks.push(RankProcesses { child: Process::new(pid, pidfd), attached: None });
         self.started.output.add([stdout, stderr]);
         Ok(())
     }
 
-    fn command(&self, rank: usize) -> Command {
-        let mut command = Command::new(&self.plan.program);
-        command.args(&self.plan.arguments);
-        command.envs(self.plan.variables.iter().map(|(name, value)| (name, value)));
+    fn command(&self, rank: usize, plan: &RankPlan) -> Command {
+        let mut command = Command::new(&plan.program);
+        command.args(plan.arguments.iter());
+        if !plan.inherit_environment {
+            command.env_clear();
+        }
+        let variables = self.plan.variables.iter().chain(&plan.variables);
+        command.envs(variables.map(|(name, value)| (name, value)));
+        if let Some(directory) = &plan.directory {
+            command.current_dir(directory);
+        }
         let [segment, control] = [0, 1].map(|index| self.started.inherited[index].as_raw_fd().to_string());
         command
             .env(variable::RANK, rank.to_string())
             .env(variable::LOCAL_RANK, rank.to_string())
-            .env(variable::SIZE, self.plan.ranks.to_string())
+            .env(variable::SIZE, self.plan.ranks.len().to_string())
             .env(variable::JOB, variable::job_text(self.id))
             .env(variable::SEGMENT_FD, segment)
             .env(variable::CONTROL_FD, control)
@@ -178,9 +188,17 @@ fn allow_open_files(ranks: usize) -> Rlimit {
 }
 
 /// Says why a rank could not be started.
-fn explain(plan: &Plan, rank: usize, source: io::Error) -> LaunchError {
+fn explain(plan: &RankPlan, rank: usize, source: io::Error) -> LaunchError {
+    if let Some(directory) = plan.directory.as_deref()
+        && let Err(source) = std::fs::metadata(directory.join("."))
+    {
+        let here = std::env::current_dir().unwrap_or_default().display().to_string();
+        return LaunchError::Directory { rank, directory: directory.display().to_string(), here, source };
+    }
     let program = plan.program.to_string_lossy().into_owned();
-    let path = Path::new(&plan.program);
+    // A relative program is looked up in the directory of its rank.
+    let path = plan.directory.as_deref().unwrap_or(Path::new("")).join(&plan.program);
+    let path = path.as_path();
     match source.raw_os_error() {
         Some(libc::ENOENT) if program.contains('/') && path.exists() => {
             let help =
@@ -224,7 +242,7 @@ mod tests {
     use super::*;
 
     fn explained(program: &str, error: i32) -> LaunchError {
-        explain(&Plan::new(1, program), 0, io::Error::from_raw_os_error(error))
+        explain(&RankPlan::new(program, Vec::new()), 0, io::Error::from_raw_os_error(error))
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::identity::{Call, VARIABLE};
 use super::{SpawnError, child, harness};
 use crate::World;
 use crate::error::Result;
-use crate::launch::{self, Binding, Outcome, Output, Plan};
+use crate::launch::{self, LaunchError, Outcome, Output, Plan, RankPlan};
 
 /// Runs `body` as a job of `ranks` ranks, each in a process of its own, and waits for all of them.
 ///
@@ -128,21 +128,20 @@ struct Copy {
 impl Copy {
     fn run(self, ranks: usize, call: &Call) -> Result<()> {
         let command = self.command();
-        let outcome = launch::run(self.plan(ranks, call))?;
+        let outcome = launch::run(self.plan(ranks, call)?)?;
         Ok(judge(&outcome, call, command)?)
     }
 
-    fn plan(self, ranks: usize, call: &Call) -> Plan {
+    fn plan(self, ranks: usize, call: &Call) -> std::result::Result<Plan, LaunchError> {
         // What this process has printed comes before what its ranks print.
         let _ = stdout().flush();
         let is_test = self.test.is_some();
-        let mut plan = Plan::new(ranks, self.program);
-        plan.arguments = self.arguments;
+        let rank = RankPlan::new(self.program, self.arguments);
+        let mut plan = Plan::equal(ranks, rank)?;
         plan.variables = vec![(VARIABLE.into(), call.encode(std::process::id()).into())];
-        plan.binding = Binding::None;
         plan.standard_input = !is_test;
         plan.output = if is_test { Output::Print { drop_before_spawn: true } } else { Output::Descriptors };
-        plan
+        Ok(plan)
     }
 
     fn command(&self) -> String {
