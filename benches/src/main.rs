@@ -1,6 +1,6 @@
 //! Measurements of `ranks` by the definitions of the OSU micro-benchmarks, and transfers too large for the tests.
 //!
-//! Run it under the launcher: `shmrun -n 2 ranks-bench latency,bw`. `benches/README.md` defines every measurement.
+//! Run it under the launcher: `shmrun -n 2 ranks-bench latency,bw`. `docs/benchmarks.md` defines every measurement.
 //!
 //! The same tests for MPI are in `mpi/ranks_bench.c`, whose sections have the names of these modules and come in
 //! this order: `arguments`, `output`, `timing`, `bench`, `pattern`, `latency`, `bandwidth`, `collectives`, `tests`.
