@@ -23,6 +23,7 @@
 //! 1. Only the owner stores PARKED, and at most one thread is the owner at a time.
 //! 2. Whoever changes PARKED to AWAKE in `ring` wakes the owner; no other ringer does.
 //! 3. The owner checks its condition between `prepare` and `park`.
+//! 4. `sleeps` is odd from the beginning of `park` to its end, and only the owner changes it.
 //!
 //! # No wake-up is lost
 //!
@@ -41,6 +42,15 @@
 //! [`NAP`] after W1 sees it then. Owners whom others nudge therefore `nap` before they `park`. In a model there is
 //! no time, so there `nudge` keeps its fence.
 //!
+//! # Seeing from outside that everybody sleeps
+//!
+//! [`Doorbell::asleep`] gives the number of the sleep that an owner is in if nobody has rung since: by 3 and 4 it
+//! has then looked at everything that was published for it. One look at each of several doorbells proves nothing:
+//! a publication may wander from one that was not looked at yet to one that was. Two looks at all of them do: if
+//! every owner is in the same sleep both times, then at the moment between the two looks all of them were
+//! asleep and none had been rung, since within one sleep the state goes from PARKED to AWAKE once at most.
+//! Whoever sleeps publishes nothing, so what these owners are to each other cannot change any more.
+//!
 //! # Death
 //!
 //! A ringer may die between changing the word and the wake-up: the owner then sleeps on a word that says AWAKE,
@@ -51,6 +61,8 @@
 //!
 //! `ring` and `notify` release what came before, and a `park` that they end acquires it (`SYNC ring-wake`). All
 //! else comes from the caller's own publishing store and its acquiring check: a doorbell carries no data.
+//! `asleep`: the number of a sleep (Release by its owner, Acquire by whoever looks) carries what the owner wrote
+//! before it fell asleep, and the looks between two loads of it belong to that sleep.
 //!
 //! # Named semaphores
 //!
@@ -86,6 +98,8 @@ const PARKED: u32 = 1;
 #[repr(C, align(64))]
 pub struct Doorbell {
     state: AtomicU32,
+    /// Odd while the owner is in [`Bell::park`]; grows by one as it enters and as it leaves.
+    sleeps: AtomicU32,
     #[cfg(loom)]
     kernel: model::Kernel,
 }
@@ -98,9 +112,22 @@ impl Doorbell {
     pub fn new() -> Self {
         Self {
             state: AtomicU32::new(AWAKE),
+            sleeps: AtomicU32::new(0),
             #[cfg(loom)]
             kernel: model::Kernel::default(),
         }
+    }
+
+    /// The number of the sleep that the owner is in, unless it is awake or somebody has rung. Out of date as soon as
+    /// it is returned: the module's documentation says what two looks prove. Never blocks.
+    pub fn asleep(&self) -> Option<u32> {
+        // SYNC asleep
+        let number = self.sleeps.load(Acquire);
+        let parked = self.state.load(Acquire) == PARKED;
+        let same = self.sleeps.load(Acquire) == number;
+        // The look that follows is a later one.
+        fence(SeqCst);
+        (number % 2 == 1 && parked && same).then_some(number)
     }
 }
 
@@ -238,8 +265,13 @@ impl Bell {
     /// return early for no reason: the caller checks its condition and deadline.
     #[cold]
     pub fn park(&self, doorbell: &Doorbell, timeout: Option<Duration>) -> bool {
+        let number = doorbell.sleeps.load(Relaxed).wrapping_add(1);
+        // SYNC asleep
+        doorbell.sleeps.store(number, Release);
         let rung = self.sleep(doorbell, timeout);
         doorbell.state.store(AWAKE, Relaxed);
+        // Whatever the owner publishes from now on is a release: who sees it sees that this sleep is over.
+        doorbell.sleeps.store(number.wrapping_add(1), Relaxed);
         rung
     }
 

@@ -142,3 +142,86 @@ fn a_publication_before_the_death_is_received() {
         assert_eq!(shared.data.load(Relaxed), 1);
     });
 }
+
+/// Two that wait for each other in turn, and one that looks whether both sleep.
+mod asleep {
+    use super::*;
+
+    struct Pair {
+        bells: [(Bell, Doorbell); 2],
+        said: [AtomicU32; 2],
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let bell = || (Bell::create("model").expect("nothing can fail in a model"), Doorbell::new());
+            Self { bells: [bell(), bell()], said: [AtomicU32::new(0), AtomicU32::new(0)] }
+        }
+
+        fn say(&self, me: usize, word: u32) {
+            self.said[me].store(word, Release);
+            let (bell, doorbell) = &self.bells[1 - me];
+            bell.ring(doorbell);
+        }
+
+        fn hear(&self, me: usize, word: u32) {
+            let (bell, doorbell) = &self.bells[me];
+            let condition = || (self.said[1 - me].load(Acquire) == word).then_some(());
+            wait_until(bell, doorbell, Backoff::new(0, 0), condition, || Ok::<_, ()>(None)).unwrap();
+        }
+
+        /// First at the second: it may fall asleep before the first has spoken.
+        fn look(&self) -> Option<[u32; 2]> {
+            Some([self.bells[1].1.asleep()?, self.bells[0].1.asleep()?])
+        }
+    }
+
+    /// The first speaks and the second answers, `words` times. Never do both sleep with nothing on its way.
+    fn watched(words: u32, preemptions: usize, both_asleep: fn(&Pair) -> bool) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(move || {
+            let pair = Arc::new(Pair::new());
+            let first = {
+                let pair = pair.clone();
+                thread::spawn(move || {
+                    for word in 1..=words {
+                        pair.say(0, word);
+                        pair.hear(0, word);
+                    }
+                })
+            };
+            let watcher = {
+                let pair = pair.clone();
+                thread::spawn(move || assert!(!both_asleep(&pair), "both sleep"))
+            };
+            for word in 1..=words {
+                pair.hear(1, word);
+                pair.say(1, word);
+            }
+            first.join().unwrap();
+            watcher.join().unwrap();
+        });
+    }
+
+    fn same_sleeps_twice(pair: &Pair) -> bool {
+        pair.look().is_some_and(|first| pair.look() == Some(first))
+    }
+
+    #[test]
+    fn two_looks_do_not_lie() {
+        watched(1, 3, same_sleeps_twice);
+    }
+
+    #[test]
+    fn two_looks_do_not_lie_about_sleepers_that_sleep_again() {
+        watched(2, 2, same_sleeps_twice);
+    }
+
+    /// Why it takes two looks.
+    #[test]
+    #[should_panic = "both sleep"]
+    fn one_look_lies() {
+        watched(1, 3, |pair| pair.look().is_some());
+    }
+}
