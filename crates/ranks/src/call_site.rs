@@ -48,9 +48,9 @@ impl CallSites {
         if key == last { number } else { self.look_up(site, key) }
     }
 
-    /// The number of a call site, if it has one.
-    pub(crate) fn peek(&self, site: CallSite) -> u16 {
-        self.known.borrow().get(&key(site)).copied().unwrap_or(UNKNOWN)
+    /// The number of a call site that sends nothing: the line that sent last stays at hand.
+    pub(crate) fn intern_aside(&self, site: CallSite) -> u16 {
+        *self.known.borrow_mut().entry(key(site)).or_insert_with(|| self.enter(site))
     }
 
     /// The place as text, `file:line:column`.
@@ -61,7 +61,7 @@ impl CallSites {
 
     #[cold]
     fn look_up(&self, site: CallSite, key: usize) -> u16 {
-        let number = *self.known.borrow_mut().entry(key).or_insert_with(|| self.enter(site));
+        let number = self.intern_aside(site);
         self.last.set((key, number));
         number
     }

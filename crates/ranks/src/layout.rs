@@ -82,6 +82,8 @@ pub(crate) struct RankControl {
     pub(crate) senders: Senders,
     pub(crate) collective: CollectiveLine,
     pub(crate) status: StatusLine,
+    pub(crate) awaited_peers: PeersLine,
+    pub(crate) unreceived: Unreceived,
     /// Length of `last_words` in bytes; written after them (Release).
     pub(crate) last_words_length: AtomicU32,
     pub(crate) reserved: AtomicU32,
@@ -136,7 +138,9 @@ pub(crate) struct StatusLine {
     pub(crate) sequence: AtomicU64,
     /// Its number, by `status::operation_number`.
     pub(crate) operation: AtomicU32,
-    /// Peer rank, or u32::MAX for any or none.
+    /// What is waited for: see [`awaits`].
+    pub(crate) awaits: AtomicU32,
+    /// Peer rank, or [`NO_RANK`] for any or none.
     pub(crate) peer: AtomicU32,
     /// Tag, or -1 for any or none.
     pub(crate) tag: AtomicU32,
@@ -147,6 +151,56 @@ pub(crate) struct StatusLine {
     pub(crate) since: AtomicU64,
     /// Interned call site.
     pub(crate) call_site: AtomicU32,
+    /// Once it is not blocked any more: the number of the departure that ended the wait, 0 if none did.
+    pub(crate) released_by: AtomicU32,
+    /// 1 when [`RankControl::unreceived`] belongs to this wait too.
+    pub(crate) in_full: AtomicU32,
+}
+
+/// No rank in particular.
+pub(crate) const NO_RANK: u32 = u32::MAX;
+
+/// The values of [`StatusLine::awaits`].
+pub(crate) mod awaits {
+    /// The rank did not say.
+    pub(crate) const UNKNOWN: u32 = 0;
+    /// A message from the peer, or from anybody.
+    pub(crate) const MESSAGE: u32 = 1;
+    /// That the peer receives.
+    pub(crate) const RECEIVER: u32 = 2;
+    /// That the peer enters the round of the board that this rank has entered last.
+    pub(crate) const ENTRY: u32 = 3;
+    /// That one of the ranks in [`super::RankControl::awaited_peers`] does something.
+    pub(crate) const ONE_OF: u32 = 4;
+}
+
+/// The ranks that a blocked one waits for, one bit each, when they are several.
+#[repr(C, align(64))]
+pub(crate) struct PeersLine {
+    pub(crate) bits: [AtomicU64; MAX_RANKS / 64],
+}
+
+/// Messages that a blocked rank knows of is listed by it, at most.
+pub(crate) const UNRECEIVED_LISTED: usize = 4;
+
+/// Messages that a blocked rank has and has not received.
+#[repr(C, align(64))]
+pub(crate) struct Unreceived {
+    /// How many there are.
+    pub(crate) count: AtomicU32,
+    /// How many are listed.
+    pub(crate) listed: AtomicU32,
+    pub(crate) messages: [UnreceivedMessage; UNRECEIVED_LISTED],
+}
+
+/// One of them.
+#[repr(C)]
+pub(crate) struct UnreceivedMessage {
+    pub(crate) bytes: AtomicU64,
+    pub(crate) source: AtomicU32,
+    pub(crate) call_site: AtomicU32,
+    pub(crate) tag: AtomicU32,
+    pub(crate) context: AtomicU32,
 }
 
 // SAFETY: repr(C), atomics only, any bytes are valid values.

@@ -186,6 +186,22 @@ impl<M> Unexpected<M> {
         self.by_source[usize::from(envelope.source)].push(arrival);
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// How many there have ever been.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.next
+    }
+
+    /// All of them, by source, each source's in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Envelope> {
+        let arrivals = self.by_source.iter().flat_map(|line| line.items.iter().flatten());
+        arrivals.map(|arrival| &arrival.envelope)
+    }
+
     /// The earliest message that fits, which stays where it is.
     pub(crate) fn peek(&self, pattern: &Pattern) -> Option<(&Envelope, &M)> {
         let (source, at) = self.locate(pattern)?;

@@ -9,9 +9,9 @@ use bytemuck::{NoUninit, Pod};
 
 use crate::address::{Destination, Source};
 use crate::engine::buffer::{Growing, Incoming, Outgoing};
+use crate::engine::publish::Blocked;
 use crate::engine::receive::{Expected, Kept};
 use crate::engine::send::Started;
-use crate::engine::wait::Blocked;
 use crate::engine::{Caller, Engine, OperationId};
 use crate::envelope::{Envelope, FLAG_OBJECT, FLAG_SYNCHRONOUS};
 use crate::error::{Error, Result};
@@ -155,11 +155,10 @@ impl World {
         let receive = loan.receive(pattern, expected::<U>(), bytemuck::cast_slice_mut(buffer), caller)?;
         let send = loan.send(envelope.0, envelope.1, bytemuck::cast_slice(data), caller)?;
         if let Some(send) = send {
-            let (context, bytes) = (pattern.context, size_of_val(data) as u64);
-            let (peer, tag) = (Some(envelope.0), Some(envelope.1.tag));
-            loan.wait_send(send, Blocked { caller, peer, tag, context, bytes })?;
+            let (peer, Envelope { tag, context, length, .. }) = envelope;
+            loan.wait_send(send, Blocked::in_send(caller, peer, tag, context, length))?;
         }
-        loan.wait_receive(receive, blocked(caller, &pattern, 0))
+        loan.wait_receive(receive, Blocked::in_receive(caller, &pattern, size_of_val(buffer) as u64))
     }
 
     /// Sends bytes and waits for the promise of `mode`.
@@ -251,7 +250,7 @@ impl World {
         }
         let mut loan = Loan::new(&mut engine);
         let id = loan.receive(pattern, expected, buffer, caller)?;
-        loan.wait_receive(id, blocked(caller, &pattern, size_of_val(buffer) as u64))
+        loan.wait_receive(id, Blocked::in_receive(caller, &pattern, size_of_val(buffer) as u64))
     }
 
     pub(crate) fn recv_growing<T: Pod + Send>(
@@ -265,7 +264,7 @@ impl World {
         let buffer = Incoming::Owned(Box::new(Growing::<T>(Vec::new())));
         let id = engine.start_receive(pattern, expected, buffer, caller)?;
         let mut loan = Loan { engine: &mut engine, send: None, receive: Some(id) };
-        let (status, buffer) = loan.wait_receive_with(id, blocked(caller, &pattern, 0))?;
+        let (status, buffer) = loan.wait_receive_with(id, Blocked::in_receive(caller, &pattern, 0))?;
         Ok((vector(buffer), status))
     }
 }
@@ -281,13 +280,10 @@ pub(crate) fn vector<T: 'static>(buffer: Incoming) -> Vec<T> {
     }
 }
 
-pub(crate) fn blocked(caller: Caller, pattern: &Pattern, bytes: u64) -> Blocked {
-    Blocked { caller, peer: pattern.source, tag: pattern.tag, context: pattern.context, bytes }
-}
-
-fn waits_for(envelope: &Envelope, caller: Caller) -> Blocked {
+fn waits_for(envelope: &Envelope, caller: Caller) -> Blocked<'static> {
     let Envelope { context, source, tag, length, .. } = *envelope;
-    Blocked { caller, peer: Some(source.into()), tag: Some(tag), context, bytes: length }
+    let pattern = Pattern { context, source: Some(source.into()), tag: Some(tag) };
+    Blocked::in_receive(caller, &pattern, length)
 }
 
 #[cold]
@@ -299,7 +295,7 @@ fn send_slowly(
     caller: Caller,
 ) -> Result<()> {
     let Envelope { context, tag, length, .. } = envelope;
-    let waits = Blocked { caller, peer: Some(destination), tag: Some(tag), context, bytes: length };
+    let waits = Blocked::in_send(caller, destination, tag, context, length);
     if destination == engine.rank && envelope.flags & FLAG_SYNCHRONOUS != 0 && !engine.has_posted(&envelope) {
         let remedy = "post the receive first, with irecv";
         return Err(Error::WouldDeadlock { operation: caller.operation, remedy, at: caller.at });
@@ -383,17 +379,17 @@ impl<'e> Loan<'e> {
         self.wait_receive_with(id, waits)
     }
 
-    fn wait_send(&mut self, id: OperationId, waits: Blocked) -> Result<()> {
+    fn wait_send(&mut self, id: OperationId, waits: Blocked<'_>) -> Result<()> {
         let outcome = self.engine.wait_until(waits, |engine| engine.take_send(id))?;
         self.send = None;
         outcome.map(drop)
     }
 
-    fn wait_receive(&mut self, id: OperationId, waits: Blocked) -> Result<Status> {
+    fn wait_receive(&mut self, id: OperationId, waits: Blocked<'_>) -> Result<Status> {
         self.wait_receive_with(id, waits).map(|(status, _)| status)
     }
 
-    fn wait_receive_with(&mut self, id: OperationId, waits: Blocked) -> Result<(Status, Incoming)> {
+    fn wait_receive_with(&mut self, id: OperationId, waits: Blocked<'_>) -> Result<(Status, Incoming)> {
         let (outcome, buffer) = self.engine.wait_until(waits, |engine| engine.await_receive(id))?;
         self.receive = None;
         outcome.map(|status| (status, buffer))

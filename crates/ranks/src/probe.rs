@@ -4,13 +4,13 @@ use bytemuck::Pod;
 
 use crate::address::Source;
 use crate::engine::buffer::{Growing, Incoming};
+use crate::engine::publish::Blocked;
 use crate::engine::receive::Kept;
-use crate::engine::wait::Blocked;
 use crate::engine::{Caller, Engine};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::matching::Pattern;
-use crate::p2p::{Loan, blocked, expected, vector};
+use crate::p2p::{Loan, expected, vector};
 use crate::status::Status;
 use crate::world::World;
 
@@ -120,7 +120,7 @@ impl World {
         mut look: impl FnMut(&mut Engine) -> Option<Result<T>>,
     ) -> Result<T> {
         let mut engine = self.engine.borrow_mut();
-        let blocked: Blocked = blocked(caller, &pattern, 0);
+        let blocked = Blocked::in_receive(caller, &pattern, 0);
         engine.wait_until(blocked, |engine| {
             look(engine).or_else(|| engine.hopeless(&pattern, caller).map(Err))
         })?

@@ -11,8 +11,8 @@ use bytemuck::{NoUninit, Pod};
 
 use crate::address::{Destination, Source};
 use crate::engine::buffer::{Fixed, Growing, Incoming, Outgoing};
+use crate::engine::publish::{Blocked, Ranks};
 use crate::engine::send::Started;
-use crate::engine::wait::Blocked;
 use crate::engine::{Caller, Engine, OperationId};
 use crate::error::{Error, Result};
 use crate::p2p::{Content, Mode, expected, type_hash, vector};
@@ -291,21 +291,28 @@ impl<O> Request<'_, O> {
         Some(completed.map(self.finish))
     }
 
-    fn blocked(&self, operation: &'static str) -> Blocked {
+    fn blocked(&self, operation: &'static str) -> Blocked<'static> {
         let engine = self.world.engine.borrow();
         let caller = Caller { operation, at: self.caller.at };
-        let (peer, tag) = match self.state {
-            State::Send(id) => engine
-                .sends
-                .get(id)
-                .map_or((None, None), |send| (Some(send.destination), Some(send.envelope.tag))),
-            State::Receive(id) => engine
-                .receives
-                .get(id)
-                .map_or((None, None), |receive| (receive.pattern.source, receive.pattern.tag)),
-            State::Sent(_) | State::Taken => (None, None),
-        };
-        Blocked { caller, peer, tag, context: self.world.context, bytes: 0 }
+        match self.state {
+            State::Send(id) => engine.blocked_in_send(caller, id),
+            State::Receive(id) => engine.blocked_in_receive(caller, id),
+            State::Sent(_) | State::Taken => Blocked::in_return(caller),
+        }
+    }
+
+    /// Adds the ranks one of which has to do something for this request.
+    fn add_peers(&self, engine: &Engine, ranks: &mut Ranks) {
+        match self.state {
+            State::Send(id) => {
+                engine.sends.get(id).into_iter().for_each(|send| ranks.insert(send.destination))
+            }
+            State::Receive(id) => {
+                let receive = engine.receives.get(id).into_iter();
+                receive.for_each(|receive| ranks.insert_source(receive.pattern.source, engine.size));
+            }
+            State::Sent(_) | State::Taken => {}
+        }
     }
 }
 
@@ -362,10 +369,16 @@ pub fn wait_any<O>(requests: &mut Vec<Request<'_, O>>) -> Result<(usize, O)> {
             at,
         });
     };
-    let blocked = Blocked { caller, peer: None, tag: None, context: world.context, bytes: 0 };
+    let open = &*requests;
+    let peers = |engine: &Engine| {
+        let mut ranks = Ranks::default();
+        open.iter().for_each(|request| request.add_peers(engine, &mut ranks));
+        ranks
+    };
+    let blocked = Blocked::in_any(caller, world.context, &peers);
     let index = world.engine.borrow_mut().wait_until(blocked, |engine| {
-        requests.iter().for_each(|request| request.fail_if_nobody_left(engine));
-        requests.iter().position(|request| request.is_complete(engine))
+        open.iter().for_each(|request| request.fail_if_nobody_left(engine));
+        open.iter().position(|request| request.is_complete(engine))
     })?;
     let output = requests.remove(index).wait()?;
     Ok((index, output))

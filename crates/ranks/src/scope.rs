@@ -14,7 +14,6 @@ use bytemuck::{NoUninit, Pod};
 use crate::address::{Destination, Source};
 use crate::engine::buffer::{Incoming, Outgoing};
 use crate::engine::send::Started;
-use crate::engine::wait::Blocked;
 use crate::engine::{Caller, OperationId};
 use crate::error::Result;
 use crate::matching::Pattern;
@@ -266,9 +265,11 @@ impl Pending<'_> {
 
     /// Blocks until the operation is complete and takes its outcome.
     fn wait(&self, operation: Operation) -> Result<Option<Status>> {
-        let context = self.world.context;
-        let blocked = Blocked { caller: self.caller, peer: None, tag: None, context, bytes: 0 };
         let mut engine = self.world.engine.borrow_mut();
+        let blocked = match operation {
+            Operation::Send(id) => engine.blocked_in_send(self.caller, id),
+            Operation::Receive(id) => engine.blocked_in_receive(self.caller, id),
+        };
         let outcome = engine.wait_until(blocked, |engine| match operation {
             Operation::Send(id) => engine.take_send(id).map(|outcome| outcome.map(|_| None)),
             Operation::Receive(id) => engine.await_receive(id).map(|(outcome, _)| outcome.map(Some)),

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::attach::{self, Attachment};
-use crate::engine::wait::Blocked;
+use crate::engine::publish::Blocked;
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 
@@ -120,8 +120,7 @@ impl World {
             return Ok(());
         }
         let mut engine = self.engine.borrow_mut();
-        let blocked = Blocked { caller, peer: None, tag: None, context: self.context, bytes: 0 };
-        let outcome = engine.leave(blocked);
+        let outcome = engine.leave(Blocked::in_finalize(caller, self.context));
         attach::detach(&self.attachment);
         outcome
     }

@@ -24,12 +24,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use shm_core::board::Board;
 
-use crate::engine::wait::Blocked;
+use crate::engine::publish::Blocked;
 use crate::engine::{Caller, Engine};
 use crate::error::{CollectiveCall, Error, Result};
 use crate::p2p::type_hash;
 use crate::status::operation_name;
-use crate::world::World;
+use crate::world::{COLLECTIVE, World};
 
 /// The collectives, by their numbers among all operations (`status.rs`), which ranks compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl<'w> Collective<'w> {
             return Ok(());
         }
         let Self { caller, world, bytes, .. } = *self;
-        let blocked = Blocked { caller, peer: Some(rank), tag: None, context: world.context + 1, bytes };
+        let blocked = Blocked::in_collective(caller, rank, world.context + COLLECTIVE, bytes);
         engine.wait_until(blocked, |engine| match engine.board().map(|board| board.has_entered(rank)) {
             Ok(true) => Some(Ok(())),
             Ok(false) => engine.gone(caller, rank).map(Err),

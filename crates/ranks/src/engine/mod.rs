@@ -6,6 +6,7 @@
 //! progress.rs  one look at everything: cells that came in, work that can go out
 //! wait.rs      spin, yield, park; ranks that leave
 //! link.rs      what this rank knows of one other: ring halves, queue, credit
+//! publish.rs   what a blocked rank says of itself
 //! lend.rs      this rank's pool: which chunks may go to whom
 //! buffer.rs    the user's memory
 //! ```
@@ -17,6 +18,7 @@ pub(crate) mod buffer;
 mod lend;
 mod link;
 mod progress;
+pub(crate) mod publish;
 pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod slab;

@@ -4,12 +4,12 @@
 //! doorbell until somebody rings it: a message, a returned chunk, a collective, a departure. Before parking the
 //! rank says in its status line what it waits for.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
 use shm_core::{Backoff, Bell};
 
+use super::publish::Blocked;
 use super::receive::{Expected, Now, Receive};
 use super::{Caller, Engine, OperationId};
 use crate::error::{Departure, Error, Result};
@@ -56,16 +56,6 @@ enum Parked<T> {
     Quiet,
 }
 
-/// What a blocked call waits for, as the others may read it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Blocked {
-    pub(crate) caller: Caller,
-    pub(crate) peer: Option<usize>,
-    pub(crate) tag: Option<i32>,
-    pub(crate) context: u32,
-    pub(crate) bytes: u64,
-}
-
 impl Engine {
     /// Receives without making an operation while there is hope that the message is about to come; `None` if it
     /// has to be waited for, or does not come alone.
@@ -101,11 +91,11 @@ impl Engine {
     #[inline]
     pub(crate) fn wait_until<T>(
         &mut self,
-        blocked: Blocked,
+        blocked: Blocked<'_>,
         mut done: impl FnMut(&mut Self) -> Option<T>,
     ) -> Result<T> {
         let mut backoff = self.patience.backoff();
-        let mut published = false;
+        let mut published = None;
         let outcome = loop {
             if let Some(answer) = done(self) {
                 break Ok(answer);
@@ -114,27 +104,25 @@ impl Engine {
                 Ok(true) => backoff.reset(),
                 Ok(false) if backoff.snooze() => {}
                 Ok(false) => {
-                    if !std::mem::replace(&mut published, true) {
-                        self.publish_status(&blocked);
-                    }
+                    let published = published.get_or_insert_with(|| self.publish(&blocked));
                     match self.park_unless(&mut done) {
                         Ok(Parked::Answered(answer)) => break Ok(answer),
                         Ok(Parked::Rung) => backoff.reset(),
-                        Ok(Parked::Quiet) => {}
+                        Ok(Parked::Quiet) => self.publish_in_full(&blocked, published),
                         Err(error) => break Err(error),
                     }
                 }
                 Err(error) => break Err(error),
             }
         };
-        if published {
-            self.clear_status();
+        if let Some(published) = published {
+            self.unpublish(published);
         }
         outcome
     }
 
     /// Finishes what is under way and says that this rank matches no more messages.
-    pub(crate) fn leave(&mut self, blocked: Blocked) -> Result<()> {
+    pub(crate) fn leave(&mut self, blocked: Blocked<'_>) -> Result<()> {
         // In this order: a sender that is told gives up what was not matched, so no answer may come after that.
         self.wait_until(blocked, |engine| engine.has_answered_everything().then_some(()))?;
         self.job.announce_leaving(self.rank);
@@ -328,27 +316,5 @@ impl Engine {
     /// Whether `rank` matches no more messages.
     pub(super) fn refuses(&self, rank: usize) -> bool {
         self.refusing[rank]
-    }
-
-    fn publish_status(&self, blocked: &Blocked) {
-        let line = &self.job.control(self.rank).status;
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let since = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
-        // The fields of the wait before must not change while its number still says "blocked".
-        fence(Release);
-        line.operation.store(crate::status::operation_number(blocked.caller.operation), Relaxed);
-        line.peer.store(blocked.peer.map_or(u32::MAX, |peer| peer as u32), Relaxed);
-        line.tag.store(blocked.tag.unwrap_or(-1) as u32, Relaxed);
-        line.context.store(blocked.context, Relaxed);
-        line.bytes.store(blocked.bytes, Relaxed);
-        line.since.store(since, Relaxed);
-        line.call_site.store(u32::from(self.call_sites.peek(blocked.caller.at)), Relaxed);
-        // SYNC status: odd tells a reader that the fields before it are those of a blocked rank.
-        line.sequence.fetch_add(1, Release);
-    }
-
-    fn clear_status(&self) {
-        // SYNC status
-        self.job.control(self.rank).status.sequence.fetch_add(1, Release);
     }
 }

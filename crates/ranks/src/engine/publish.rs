@@ -1,0 +1,215 @@
+//! What a blocked rank says of itself, for whoever looks from outside: the launcher, tools.
+//!
+//! Written on the slow path only: in short just before the rank parks for the first time in a call, and in full when
+//! it has slept for as long as one sleep may last, or under `--chaos`.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::fence;
+
+use super::{Caller, Engine, OperationId};
+use crate::envelope::Envelope;
+use crate::layout::{MAX_RANKS, NO_RANK, UNRECEIVED_LISTED, awaits};
+use crate::matching::Pattern;
+use crate::status::operation_number;
+
+/// What a blocked call waits for.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocked<'a> {
+    caller: Caller,
+    awaits: Awaits<'a>,
+    peer: Option<usize>,
+    tag: Option<i32>,
+    context: u32,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Awaits<'a> {
+    /// A message from the peer, or from anybody.
+    Message,
+    /// That the peer receives.
+    Receiver,
+    /// That the peer enters the round that this rank has entered last.
+    Entry,
+    /// That one of several operations is complete; tells the ranks that these wait for.
+    OneOf(&'a dyn Fn(&Engine) -> Ranks),
+    /// That everything sent is out.
+    Departure,
+    /// Nothing any more.
+    Nothing,
+}
+
+/// A set of ranks.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ranks([u64; MAX_RANKS / 64]);
+
+impl Ranks {
+    pub(crate) fn insert(&mut self, rank: usize) {
+        self.0[rank / 64] |= 1 << (rank % 64);
+    }
+
+    /// `rank`, or all of the first `size` for `None`.
+    pub(crate) fn insert_source(&mut self, rank: Option<usize>, size: usize) {
+        match rank {
+            Some(rank) => self.insert(rank),
+            None => (0..size).for_each(|rank| self.insert(rank)),
+        }
+    }
+}
+
+impl<'a> Blocked<'a> {
+    /// In a receive or probe; `bytes` is the room for the message, 0 if any length will do.
+    pub(crate) fn in_receive(caller: Caller, pattern: &Pattern, bytes: u64) -> Self {
+        let Pattern { context, source: peer, tag } = *pattern;
+        Self { caller, awaits: Awaits::Message, peer, tag, context, bytes }
+    }
+
+    /// In a send to `peer`.
+    pub(crate) fn in_send(caller: Caller, peer: usize, tag: i32, context: u32, bytes: u64) -> Self {
+        Self { caller, awaits: Awaits::Receiver, peer: Some(peer), tag: Some(tag), context, bytes }
+    }
+
+    /// In a collective that `peer` has not come to.
+    pub(crate) fn in_collective(caller: Caller, peer: usize, context: u32, bytes: u64) -> Self {
+        Self { caller, awaits: Awaits::Entry, peer: Some(peer), tag: None, context, bytes }
+    }
+
+    /// Until one of several operations is complete.
+    pub(crate) fn in_any(caller: Caller, context: u32, ranks: &'a dyn Fn(&Engine) -> Ranks) -> Self {
+        Self { caller, awaits: Awaits::OneOf(ranks), peer: None, tag: None, context, bytes: 0 }
+    }
+
+    /// In a call that has nothing to wait for any more.
+    pub(crate) fn in_return(caller: Caller) -> Self {
+        Self { caller, awaits: Awaits::Nothing, peer: None, tag: None, context: 0, bytes: 0 }
+    }
+
+    /// Until this rank may leave.
+    pub(crate) fn in_finalize(caller: Caller, context: u32) -> Self {
+        Self { caller, awaits: Awaits::Departure, peer: None, tag: None, context, bytes: 0 }
+    }
+}
+
+/// What a call has published of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Published {
+    /// When it began to block, nanoseconds of CLOCK_MONOTONIC.
+    since: u64,
+    /// Departures that were known then.
+    departures: u32,
+    /// Messages that had arrived too early when they were listed last.
+    listed: Option<u64>,
+}
+
+impl Engine {
+    /// In a call of `caller` that waits for the end of a send.
+    pub(crate) fn blocked_in_send(&self, caller: Caller, id: OperationId) -> Blocked<'static> {
+        let Some(send) = self.sends.get(id) else { return Blocked::in_return(caller) };
+        let Envelope { tag, context, length, .. } = send.envelope;
+        let caller = Caller { at: send.caller.at, ..caller };
+        Blocked::in_send(caller, send.destination, tag, context, length)
+    }
+
+    /// In a call of `caller` that waits for the end of a receive.
+    pub(crate) fn blocked_in_receive(&self, caller: Caller, id: OperationId) -> Blocked<'static> {
+        let Some(receive) = self.receives.get(id) else { return Blocked::in_return(caller) };
+        Blocked::in_receive(Caller { at: receive.caller.at, ..caller }, &receive.pattern, 0)
+    }
+
+    /// Says in short what this rank waits for.
+    pub(super) fn publish(&self, blocked: &Blocked<'_>) -> Published {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let since = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+        self.write_status(blocked, since, false);
+        Published { since, departures: self.departures_seen, listed: None }
+    }
+
+    /// Says in full what this rank waits for, unless nothing has changed since it did so.
+    pub(super) fn publish_in_full(&self, blocked: &Blocked<'_>, published: &mut Published) {
+        let arrived = self.unexpected.arrived();
+        if published.listed.replace(arrived) == Some(arrived) {
+            return;
+        }
+        let line = &self.job.control(self.rank).status;
+        // SYNC status: even, so that nobody takes the old and the new fields together for one status.
+        line.sequence.fetch_add(1, Release);
+        self.list_unreceived(blocked.peer);
+        self.write_status(blocked, published.since, true);
+    }
+
+    /// This rank is not blocked any more.
+    pub(super) fn unpublish(&self, published: Published) {
+        let line = &self.job.control(self.rank).status;
+        if self.departures_seen != published.departures {
+            line.released_by.store(self.departures_seen, Relaxed);
+        }
+        // SYNC status
+        line.sequence.fetch_add(1, Release);
+    }
+
+    fn write_status(&self, blocked: &Blocked<'_>, since: u64, in_full: bool) {
+        let line = &self.job.control(self.rank).status;
+        // The fields of the wait before must not change while its number still says "blocked".
+        fence(Release);
+        let (awaited, peer) = match blocked.awaits {
+            Awaits::Message => (awaits::MESSAGE, blocked.peer),
+            Awaits::Receiver => (awaits::RECEIVER, blocked.peer),
+            Awaits::Entry => (awaits::ENTRY, blocked.peer),
+            Awaits::OneOf(ranks) if in_full => {
+                self.write_peers(ranks(self));
+                (awaits::ONE_OF, None)
+            }
+            Awaits::OneOf(_) => (awaits::UNKNOWN, None),
+            Awaits::Departure => match self.unfinished_peer() {
+                Some(peer) => (awaits::RECEIVER, Some(peer)),
+                None => (awaits::UNKNOWN, None),
+            },
+            Awaits::Nothing => (awaits::UNKNOWN, None),
+        };
+        line.operation.store(operation_number(blocked.caller.operation), Relaxed);
+        line.awaits.store(awaited, Relaxed);
+        line.peer.store(peer.map_or(NO_RANK, |peer| peer as u32), Relaxed);
+        line.tag.store(blocked.tag.unwrap_or(-1) as u32, Relaxed);
+        line.context.store(blocked.context, Relaxed);
+        line.bytes.store(blocked.bytes, Relaxed);
+        line.since.store(since, Relaxed);
+        line.call_site.store(u32::from(self.call_sites.intern_aside(blocked.caller.at)), Relaxed);
+        line.released_by.store(0, Relaxed);
+        line.in_full.store(in_full.into(), Relaxed);
+        // SYNC status: odd tells a reader that the fields before it are those of a blocked rank.
+        line.sequence.fetch_add(1, Release);
+    }
+
+    fn write_peers(&self, Ranks(words): Ranks) {
+        let line = &self.job.control(self.rank).awaited_peers;
+        for (place, word) in line.bits.iter().zip(words) {
+            place.store(word, Relaxed);
+        }
+    }
+
+    /// Lists some of the messages that wait for a receive, those from `peer` first: one of them may be the message
+    /// that is waited for under another tag.
+    fn list_unreceived(&self, peer: Option<usize>) {
+        let list = &self.job.control(self.rank).unreceived;
+        let is_from_peer = |source: u16| Some(usize::from(source)) == peer;
+        let from_peer = self.unexpected.iter().filter(|envelope| is_from_peer(envelope.source));
+        let others = self.unexpected.iter().filter(|envelope| !is_from_peer(envelope.source));
+        let listed = list.messages.iter().zip(from_peer.chain(others));
+        for (place, envelope) in listed {
+            place.source.store(envelope.source.into(), Relaxed);
+            place.call_site.store(envelope.call_site.into(), Relaxed);
+            place.tag.store(envelope.tag as u32, Relaxed);
+            place.context.store(envelope.context, Relaxed);
+            place.bytes.store(envelope.length, Relaxed);
+        }
+        list.listed.store(self.unexpected.len().min(UNRECEIVED_LISTED) as u32, Relaxed);
+        list.count.store(u32::try_from(self.unexpected.len()).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// A rank that has to do something before this one may leave.
+    fn unfinished_peer(&self) -> Option<usize> {
+        let send = self.sends.iter().find(|send| !send.is_complete() && send.destination != self.rank);
+        let unsettled = || self.links.iter().position(|link| !link.is_settled());
+        send.map(|send| send.destination).or_else(unsettled)
+    }
+}
