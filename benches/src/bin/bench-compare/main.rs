@@ -18,6 +18,7 @@ mod process;
 mod report;
 mod results;
 mod rounds;
+mod series;
 mod settings;
 mod statistics;
 
@@ -35,18 +36,13 @@ fn main() -> Result<()> {
     let folder = arguments.output()?;
     fs::create_dir_all(&folder).with_context(|| format!("no folder {}", folder.display()))?;
     let file = folder.join("results.json");
-    let results = if arguments.render {
-        Results::read(&file)?
-    } else {
-        let results = measure(&arguments)?;
-        results.write(&file)?;
-        results
-    };
+    let results = if arguments.render { Results::read(&file)? } else { measure(&arguments, &file)? };
     write_pages(&results, &folder)?;
     report_outcome(&results, &folder)
 }
 
-fn measure(arguments: &Arguments) -> Result<Results> {
+/// Writes `file` after each round, so that 40 minutes are not lost to the one that does not end.
+fn measure(arguments: &Arguments, file: &Path) -> Result<Results> {
     let ours = contender::ours(arguments)?;
     let peers = peers::find(arguments)?;
     let contenders = contender::all(&ours, &peers, arguments);
@@ -55,8 +51,7 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     let mut results = Results::new(machine::conditions(&plan)?, &contenders, &peers);
     let mut rounds = Rounds::new(&contenders, &plan);
     rounds.check(&mut results);
-    rounds.measure(&mut results);
-    results.conditions.load_at_end = machine::load();
+    rounds.measure(&mut results, |results| results.write(file))?;
     Ok(results)
 }
 

@@ -12,6 +12,7 @@ use crate::contender::Contender;
 use crate::machine::Conditions;
 use crate::output::Better;
 use crate::peers::{Peer, Peers};
+use crate::series;
 use crate::statistics::{self, Spread};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,6 +27,7 @@ pub(crate) struct Results {
     /// Tests whose data was verified before anything was measured.
     pub(crate) verified: Vec<Verified>,
     pub(crate) failures: Vec<Failure>,
+    #[serde(rename = "series", with = "series")]
     pub(crate) cells: Vec<Cell>,
 }
 
@@ -74,7 +76,7 @@ pub(crate) struct Failure {
 }
 
 /// What a figure is of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) test: String,
     pub(crate) ranks: usize,
@@ -82,10 +84,9 @@ pub(crate) struct Key {
 }
 
 /// The figures of one contender for one test at one size, one per round.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Cell {
     pub(crate) contender: String,
-    #[serde(flatten)]
     pub(crate) key: Key,
     pub(crate) unit: String,
     pub(crate) better: Better,
@@ -116,7 +117,7 @@ impl Results {
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))
     }
 
-    /// A cell is one line, so that versions of the file can be compared.
+    /// A series is one line, so that versions of the file can be compared.
     pub(crate) fn write(&self, file: &Path) -> Result<()> {
         let mut text = Vec::new();
         self.write_to(&mut text)?;
@@ -131,7 +132,7 @@ impl Results {
         write_lines(text, "blocks", &self.blocks, ",")?;
         write_lines(text, "verified", &self.verified, ",")?;
         write_lines(text, "failures", &self.failures, ",")?;
-        write_lines(text, "cells", &self.cells, "}")
+        write_lines(text, "series", &series::of_cells(&self.cells), "}")
     }
 
     /// Adds the figure of one round.

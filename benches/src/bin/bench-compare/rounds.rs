@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::contender::{Contender, OURS};
@@ -52,8 +53,12 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    /// As many rounds as fit into the time, one at least.
-    pub(crate) fn measure(&mut self, results: &mut Results) {
+    /// As many rounds as fit into the time, one at least; `keep` gets what there is after each.
+    pub(crate) fn measure(
+        &mut self,
+        results: &mut Results,
+        keep: impl Fn(&Results) -> Result<()>,
+    ) -> Result<()> {
         let mut longest = Duration::ZERO;
         for round in 0..self.plan.rounds {
             if round > 0 && (self.begin.elapsed() + longest).as_secs_f64() > self.plan.seconds {
@@ -65,9 +70,12 @@ impl<'a> Rounds<'a> {
                 self.measure_group(group, round, results);
             }
             longest = longest.max(begin.elapsed());
+            results.flag();
+            results.conditions.load_at_end = machine::load();
+            keep(results)?;
         }
-        results.flag();
         self.bar.finish_and_clear();
+        Ok(())
     }
 
     fn measure_group(&mut self, group: &Group, round: usize, results: &mut Results) {

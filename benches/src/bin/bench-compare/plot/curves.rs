@@ -45,7 +45,7 @@ pub(crate) fn collectives(results: &Results) -> Vec<Panel> {
 }
 
 pub(crate) fn of_more_ranks(results: &Results) -> Vec<Panel> {
-    let tests = ["bcast", "allreduce", "allgather", "alltoall"];
+    let tests = ["bcast", "allreduce", "alltoall"];
     let of = |ranks| tests.iter().map(move |test| by_size_of(results, test, ranks, "µs"));
     [4, 8].into_iter().flat_map(of).filter(|panel| !panel.is_empty()).collect()
 }

@@ -71,7 +71,7 @@ pub(crate) fn draw(file: &Path, title: &str, results: &Results) -> Result<()> {
     let in_middle = Pos::new(HPos::Center, VPos::Center);
     text(title.to_owned(), (16, 20), TITLE, at_left)?;
     let subtitle =
-        "by message size in bytes; above 1 (blue) ranks is faster than the best of all settings of all peers";
+        "by message size in bytes; above 1 (blue) ranks is faster than every peer at all of its settings";
     text(subtitle.to_owned(), (16, 48), TEXT, at_left)?;
     for (column, &size) in sizes.iter().enumerate() {
         text(bytes_text(size), (middle_of(column), TOP - 12), TEXT, in_middle)?;

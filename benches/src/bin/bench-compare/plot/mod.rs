@@ -43,7 +43,7 @@ static PICTURES: [Picture; 7] = [
     Picture { file: "start-up.svg", title: "Start-up and growth", draw: Draw::Curves(curves::start_up) },
     Picture {
         file: "ratio.svg",
-        title: "ranks and the best peer: how many times as fast it is",
+        title: "How many times as fast as the best peer ranks is",
         draw: Draw::Heat,
     },
 ];
