@@ -147,8 +147,8 @@ fn table(results: &Results, test: &str, ranks: usize) -> String {
         Better::Lower => "below 1 is good",
         Better::Higher => "above 1 is good",
     };
-    let peers: Vec<_> =
-        PEERS.iter().filter(|peer| keys.iter().any(|key| results.best_of(peer, key).is_some())).collect();
+    let takes_part = |peer: &&&str| results.contenders.iter().any(|contestant| contestant.peer == **peer);
+    let peers: Vec<_> = PEERS.iter().filter(takes_part).collect();
     let mut text =
         format!("### {test}, {ranks} ranks, {}\n\n| bytes | ranks |", cell.unit.replace("us", "µs"));
     for peer in &peers {
@@ -324,7 +324,7 @@ pub(crate) fn figure(value: f64) -> String {
 mod tests {
     use super::*;
     use crate::results::Failure;
-    use crate::results::tests::sample;
+    use crate::results::tests::{key, sample};
 
     #[test]
     fn a_line_has_our_figure_theirs_and_the_ratios() {
@@ -366,6 +366,15 @@ mod tests {
         assert!(page.contains("openmpi5-ucx failed in bibw (pair) in round 2"), "{page}");
         assert!(page.contains("exit status 14: no / memory"));
         assert!(page.contains("Intel MPI is missing: no wheel"));
+    }
+
+    #[test]
+    fn a_peer_without_a_figure_has_failed() {
+        let mut results = sample();
+        results.cells.retain(|cell| cell.contender == OURS || cell.key.test == "latency");
+        results.add("other", &key("bw", 2, 8), "MB/s", Better::Higher, 0, 1.0);
+        let page = markdown(&results);
+        assert!(page.contains("| 8 | 750 (500–1000) | failed |"), "{page}");
     }
 
     #[test]
