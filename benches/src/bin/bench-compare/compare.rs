@@ -1,16 +1,16 @@
-//! Ours beside theirs: the best peer of a cell, and ratios round by round.
+//! Ours beside theirs: the best peer of an entry, and ratios round by round.
 
 use std::collections::BTreeSet;
 
 use crate::contender::OURS;
 use crate::output::Better;
-use crate::results::{Cell, Key, Results};
+use crate::results::{Entry, Key, Results};
 use crate::statistics::{self, Spread};
 
 /// Ours divided by theirs.
 #[derive(Clone, Debug)]
 pub(crate) struct Ratio<'a> {
-    pub(crate) theirs: &'a Cell,
+    pub(crate) theirs: &'a Entry,
     pub(crate) spread: Spread,
 }
 
@@ -25,32 +25,32 @@ impl Ratio<'_> {
 }
 
 impl Results {
-    pub(crate) fn ours(&self, key: &Key) -> Option<&Cell> {
-        self.cell(OURS, key)
+    pub(crate) fn ours(&self, key: &Key) -> Option<&Entry> {
+        self.entry(OURS, key)
     }
 
-    /// The peers' cells for `key`, in the order of their table.
-    pub(crate) fn theirs<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Cell> {
+    /// The peers' entries for `key`, in the order of their table.
+    pub(crate) fn theirs<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Entry> {
         self.contenders
             .iter()
             .filter(|contestant| contestant.peer != OURS)
-            .filter_map(move |contestant| self.cell(&contestant.name, key))
+            .filter_map(move |contestant| self.entry(&contestant.name, key))
     }
 
     /// The best over all configurations of all peers, by the median over rounds.
-    pub(crate) fn best_peer<'a>(&'a self, key: &'a Key) -> Option<&'a Cell> {
+    pub(crate) fn best_peer<'a>(&'a self, key: &'a Key) -> Option<&'a Entry> {
         best(self.theirs(key))
     }
 
     /// The best of one peer, over its configurations.
-    pub(crate) fn best_of<'a>(&'a self, peer: &str, key: &'a Key) -> Option<&'a Cell> {
+    pub(crate) fn best_of<'a>(&'a self, peer: &str, key: &'a Key) -> Option<&'a Entry> {
         best(
             self.theirs(key)
-                .filter(|cell| self.contestant(&cell.contender).is_some_and(|it| it.peer == peer)),
+                .filter(|entry| self.contestant(&entry.contender).is_some_and(|it| it.peer == peer)),
         )
     }
 
-    pub(crate) fn ratio_to<'a>(&'a self, key: &Key, theirs: &'a Cell) -> Option<Ratio<'a>> {
+    pub(crate) fn ratio_to<'a>(&'a self, key: &Key, theirs: &'a Entry) -> Option<Ratio<'a>> {
         let ratios = statistics::ratios(&self.ours(key)?.rounds, &theirs.rounds);
         Some(Ratio { theirs, spread: statistics::spread(&ratios)? })
     }
@@ -62,30 +62,30 @@ impl Results {
     /// The ratio to the better one of Open MPI 4.1 and 5 at their defaults.
     pub(crate) fn ratio_to_open_mpi<'a>(&'a self, key: &'a Key) -> Option<Ratio<'a>> {
         let defaults = ["openmpi4-default", "openmpi5-default"];
-        let cells = self.theirs(key).filter(|cell| defaults.contains(&cell.contender.as_str()));
-        self.ratio_to(key, best(cells)?)
+        let entries = self.theirs(key).filter(|entry| defaults.contains(&entry.contender.as_str()));
+        self.ratio_to(key, best(entries)?)
     }
 
     /// What was measured of `test` with `ranks`: the sizes in ascending order.
     pub(crate) fn sizes(&self, test: &str, ranks: usize) -> Vec<usize> {
-        let cells = self.cells.iter().filter(|cell| cell.key.test == test && cell.key.ranks == ranks);
-        cells.map(|cell| cell.key.size).collect::<BTreeSet<_>>().into_iter().collect()
+        let entries = self.entries.iter().filter(|entry| entry.key.test == test && entry.key.ranks == ranks);
+        entries.map(|entry| entry.key.size).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The numbers of ranks with which `test` was measured of at least one peer.
     pub(crate) fn compared_ranks(&self, test: &str) -> Vec<usize> {
-        let theirs = self.cells.iter().filter(|cell| cell.key.test == test && cell.contender != OURS);
-        theirs.map(|cell| cell.key.ranks).collect::<BTreeSet<_>>().into_iter().collect()
+        let theirs = self.entries.iter().filter(|entry| entry.key.test == test && entry.contender != OURS);
+        theirs.map(|entry| entry.key.ranks).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
-fn best<'a>(cells: impl Iterator<Item = &'a Cell>) -> Option<&'a Cell> {
-    let with_median = cells.filter_map(|cell| Some((cell, cell.spread()?.median)));
-    let better = |(cell, median): &(&Cell, f64)| match cell.better {
+fn best<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<&'a Entry> {
+    let with_median = entries.filter_map(|entry| Some((entry, entry.spread()?.median)));
+    let better = |(entry, median): &(&Entry, f64)| match entry.better {
         Better::Lower => -median,
         Better::Higher => *median,
     };
-    with_median.max_by(|left, right| better(left).total_cmp(&better(right))).map(|(cell, _)| cell)
+    with_median.max_by(|left, right| better(left).total_cmp(&better(right))).map(|(entry, _)| entry)
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_without_a_peer_has_no_ratio() {
+    fn an_entry_without_a_peer_has_no_ratio() {
         assert!(sample().ratio_to_best(&key("latency", 128, 8)).is_none());
     }
 }

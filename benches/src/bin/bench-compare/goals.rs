@@ -2,7 +2,7 @@
 
 use crate::compare::Ratio;
 use crate::plan::START_UP;
-use crate::results::{Cell, Key, Results};
+use crate::results::{Entry, Key, Results};
 use crate::rounds::{FLOOR, HAND_OFF};
 use crate::statistics;
 
@@ -59,11 +59,11 @@ pub(crate) struct Outcome {
     pub(crate) what: String,
     pub(crate) against: &'static str,
     pub(crate) limit: Limit,
-    /// Over all cells of the line. `None`: nothing of it was measured.
+    /// Over all entries of the line. `None`: nothing of it was measured.
     pub(crate) reached: Option<Reached>,
 }
 
-/// The figures of a line's cells: the worst decides.
+/// The figures of a line's entries: the worst decides.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reached {
     pub(crate) worst: f64,
@@ -123,7 +123,7 @@ fn reached(limit: Limit, ratios: &[f64]) -> Option<Reached> {
 /// Those that compare ours with itself, with the machine's limits or with nothing.
 fn own_goals(results: &Results) -> Vec<Outcome> {
     let key = |test: &str, ranks, size| Key { test: test.to_owned(), ranks, size };
-    let against = |what: &str, against, limit, ours: Option<&Cell>, other: Option<&Cell>| {
+    let against = |what: &str, against, limit, ours: Option<&Entry>, other: Option<&Entry>| {
         let ratios = ours.zip(other).map(|(ours, other)| statistics::ratios(&ours.rounds, &other.rounds));
         let median = ratios.and_then(|ratios| statistics::spread(&ratios)).map(|spread| spread.median);
         let reached = median.map(|median| Reached { worst: median, best: median });
@@ -151,20 +151,20 @@ fn own_goals(results: &Results) -> Vec<Outcome> {
             "hand-off of a cache line",
             AtMost(1.5),
             latency,
-            results.cell(FLOOR, &key(HAND_OFF, 2, 64)),
+            results.entry(FLOOR, &key(HAND_OFF, 2, 64)),
         ),
         against(
             "bw, 1 MiB",
             "memcpy of 256 KiB in one core's cache",
             AtLeast(0.5),
             results.ours(&key("bw", 2, MIB)),
-            results.cells.iter().find(|cell| {
-                cell.contender == FLOOR && cell.key.test == "memcpy" && cell.key.size == 256 * KIB
+            results.entries.iter().find(|entry| {
+                entry.contender == FLOOR && entry.key.test == "memcpy" && entry.key.size == 256 * KIB
             }),
         ),
     ];
     for what in ["idle-recv", "idle-any-source", "idle-barrier", "idle-launcher"] {
-        let percent = results.ours(&key(what, 2, 0)).and_then(Cell::spread);
+        let percent = results.ours(&key(what, 2, 0)).and_then(Entry::spread);
         let reached = percent.map(|percent| Reached { worst: percent.median, best: percent.median });
         outcomes.push(Outcome { what: what.to_owned(), against: "% of a core", limit: AtMost(0.1), reached });
     }

@@ -7,7 +7,7 @@ use crate::goals::{self, Limit, Outcome};
 use crate::output::Better;
 use crate::plan::START_UP;
 use crate::plot;
-use crate::results::{Cell, Key, Results};
+use crate::results::{Entry, Key, Results};
 use crate::statistics::{self, FLAGGED_FROM, Spread};
 
 const PEERS: [&str; 4] = ["openmpi4", "openmpi5", "mpich5", "impi"];
@@ -142,15 +142,15 @@ fn figures(results: &Results) -> String {
 fn table(results: &Results, test: &str, ranks: usize) -> String {
     let sizes = results.sizes(test, ranks);
     let keys: Vec<_> = sizes.iter().map(|&size| Key { test: test.to_owned(), ranks, size }).collect();
-    let Some(cell) = keys.iter().find_map(|key| results.ours(key)) else { return String::new() };
-    let good = match cell.better {
+    let Some(entry) = keys.iter().find_map(|key| results.ours(key)) else { return String::new() };
+    let good = match entry.better {
         Better::Lower => "below 1 is good",
         Better::Higher => "above 1 is good",
     };
     let takes_part = |peer: &&&str| results.contenders.iter().any(|contestant| contestant.peer == **peer);
     let peers: Vec<_> = PEERS.iter().filter(takes_part).collect();
     let mut text =
-        format!("### {test}, {ranks} ranks, {}\n\n| bytes | ranks |", cell.unit.replace("us", "µs"));
+        format!("### {test}, {ranks} ranks, {}\n\n| bytes | ranks |", entry.unit.replace("us", "µs"));
     for peer in &peers {
         let _ = write!(text, " {} |", peer_title(peer));
     }
@@ -158,7 +158,7 @@ fn table(results: &Results, test: &str, ranks: usize) -> String {
     let _ = writeln!(text, "|{}", "--:|".repeat(peers.len() + 5));
     for key in &keys {
         let peers = peers.iter().map(|peer| default_and_best(results, peer, key));
-        let columns: Vec<_> = [key.size.to_string(), results.ours(key).map_or("failed".to_owned(), of_cell)]
+        let columns: Vec<_> = [key.size.to_string(), results.ours(key).map_or("failed".to_owned(), of_entry)]
             .into_iter()
             .chain(peers)
             .chain([best_title(results, key)])
@@ -174,8 +174,8 @@ fn table(results: &Results, test: &str, ranks: usize) -> String {
 
 /// Of one peer: a failure is said, not left out.
 fn default_and_best(results: &Results, peer: &str, key: &Key) -> String {
-    let median = |cell: Option<&Cell>| cell.and_then(Cell::spread).map(|spread| spread.median);
-    let default = median(results.cell(&format!("{peer}-default"), key));
+    let median = |entry: Option<&Entry>| entry.and_then(Entry::spread).map(|spread| spread.median);
+    let default = median(results.entry(&format!("{peer}-default"), key));
     match (default, median(results.best_of(peer, key))) {
         (None, None) => "failed".to_owned(),
         (None, Some(best)) => format!("failed / {}", figure(best)),
@@ -185,7 +185,7 @@ fn default_and_best(results: &Results, peer: &str, key: &Key) -> String {
 }
 
 fn best_title(results: &Results, key: &Key) -> String {
-    let best = results.best_peer(key).and_then(|cell| results.contestant(&cell.contender));
+    let best = results.best_peer(key).and_then(|entry| results.contestant(&entry.contender));
     best.map_or(String::new(), |contestant| contestant.title.clone())
 }
 
@@ -196,10 +196,11 @@ fn growth(results: &Results) -> String {
          of ranks with which the time grows, fitted to those that have more ranks than cores.\n\n",
     );
     for (test, size) in [("barrier", 0), ("allreduce", 8), (START_UP, 0)] {
-        let cells = results.cells.iter().filter(|cell| cell.contender == OURS && cell.key.test == test);
-        let mut points: Vec<_> = cells
-            .filter(|cell| cell.key.size == size)
-            .filter_map(|cell| Some((cell.key.ranks, cell.spread()?.median, &cell.unit)))
+        let entries =
+            results.entries.iter().filter(|entry| entry.contender == OURS && entry.key.test == test);
+        let mut points: Vec<_> = entries
+            .filter(|entry| entry.key.size == size)
+            .filter_map(|entry| Some((entry.key.ranks, entry.spread()?.median, &entry.unit)))
             .collect();
         points.sort_by_key(|(ranks, ..)| *ranks);
         let Some((_, _, unit)) = points.first() else { continue };
@@ -217,30 +218,30 @@ fn growth(results: &Results) -> String {
 
 /// What has no counterpart of a peer.
 fn alone(results: &Results) -> String {
-    let has_counterpart = |cell: &Cell| {
-        results.cells.iter().any(|other| other.key == cell.key && other.contender != cell.contender)
+    let has_counterpart = |entry: &Entry| {
+        results.entries.iter().any(|other| other.key == entry.key && other.contender != entry.contender)
     };
-    let mut cells: Vec<_> = results
-        .cells
+    let mut entries: Vec<_> = results
+        .entries
         .iter()
-        .filter(|cell| {
-            (cell.contender == OURS || cell.contender == crate::rounds::FLOOR) && !has_counterpart(cell)
+        .filter(|entry| {
+            (entry.contender == OURS || entry.contender == crate::rounds::FLOOR) && !has_counterpart(entry)
         })
         .collect();
-    cells.sort_by(|left, right| left.key.cmp(&right.key));
-    if cells.is_empty() {
+    entries.sort_by(|left, right| left.key.cmp(&right.key));
+    if entries.is_empty() {
         return String::new();
     }
     let mut text = String::from(
         "## Of ranks and of the machine alone\n\n| test | ranks | bytes | unit | median (min–max) |\n|---|--:|--:|---|--:|\n",
     );
-    for cell in cells {
-        let Key { test, ranks, size } = &cell.key;
+    for entry in entries {
+        let Key { test, ranks, size } = &entry.key;
         let _ = writeln!(
             text,
             "| {test} | {ranks} | {size} | {} | {} |",
-            cell.unit.replace("us", "µs"),
-            of_cell(cell)
+            entry.unit.replace("us", "µs"),
+            of_entry(entry)
         );
     }
     text + "\n"
@@ -301,8 +302,8 @@ fn one_line(text: &str) -> String {
     line.chars().take(LONGEST).collect()
 }
 
-fn of_cell(cell: &Cell) -> String {
-    cell.spread().map_or("failed".to_owned(), of_spread)
+fn of_entry(entry: &Entry) -> String {
+    entry.spread().map_or("failed".to_owned(), of_spread)
 }
 
 fn of_spread(spread: Spread) -> String {
@@ -371,7 +372,7 @@ mod tests {
     #[test]
     fn a_peer_without_a_figure_has_failed() {
         let mut results = sample();
-        results.cells.retain(|cell| cell.contender == OURS || cell.key.test == "latency");
+        results.entries.retain(|entry| entry.contender == OURS || entry.key.test == "latency");
         results.add("other", &key("bw", 2, 8), "MB/s", Better::Higher, 0, 1.0);
         let page = markdown(&results);
         assert!(page.contains("| 8 | 750 (500–1000) | failed |"), "{page}");

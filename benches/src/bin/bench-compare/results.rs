@@ -28,7 +28,7 @@ pub(crate) struct Results {
     pub(crate) verified: Vec<Verified>,
     pub(crate) failures: Vec<Failure>,
     #[serde(rename = "series", with = "series")]
-    pub(crate) cells: Vec<Cell>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// What is known of a contender apart from its figures.
@@ -85,7 +85,7 @@ pub(crate) struct Key {
 
 /// The figures of one contender for one test at one size, one per round.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct Entry {
     pub(crate) contender: String,
     pub(crate) key: Key,
     pub(crate) unit: String,
@@ -108,7 +108,7 @@ impl Results {
             blocks: Vec::new(),
             verified: Vec::new(),
             failures: Vec::new(),
-            cells: Vec::new(),
+            entries: Vec::new(),
         }
     }
 
@@ -132,7 +132,7 @@ impl Results {
         write_lines(text, "blocks", &self.blocks, ",")?;
         write_lines(text, "verified", &self.verified, ",")?;
         write_lines(text, "failures", &self.failures, ",")?;
-        write_lines(text, "series", &series::of_cells(&self.cells), "}")
+        write_lines(text, "series", &series::of_entries(&self.entries), "}")
     }
 
     /// Adds the figure of one round.
@@ -145,13 +145,13 @@ impl Results {
         round: usize,
         value: f64,
     ) {
-        let found = self.cells.iter().position(|cell| cell.contender == contender && cell.key == *key);
+        let found = self.entries.iter().position(|entry| entry.contender == contender && entry.key == *key);
         let index = found.unwrap_or_else(|| {
             let (contender, key, unit) = (contender.to_owned(), key.clone(), unit.to_owned());
-            self.cells.push(Cell { contender, key, unit, better, rounds: Vec::new() });
-            self.cells.len() - 1
+            self.entries.push(Entry { contender, key, unit, better, rounds: Vec::new() });
+            self.entries.len() - 1
         });
-        let rounds = &mut self.cells[index].rounds;
+        let rounds = &mut self.entries[index].rounds;
         rounds.resize(rounds.len().max(round + 1), None);
         rounds[round] = Some(rounded(value));
     }
@@ -164,8 +164,8 @@ impl Results {
         }
     }
 
-    pub(crate) fn cell(&self, contender: &str, key: &Key) -> Option<&Cell> {
-        self.cells.iter().find(|cell| cell.contender == contender && cell.key == *key)
+    pub(crate) fn entry(&self, contender: &str, key: &Key) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.contender == contender && entry.key == *key)
     }
 
     pub(crate) fn contestant(&self, name: &str) -> Option<&Contestant> {
@@ -177,7 +177,7 @@ impl Results {
     }
 }
 
-impl Cell {
+impl Entry {
     pub(crate) fn spread(&self) -> Option<Spread> {
         statistics::spread(&self.rounds.iter().flatten().copied().collect::<Vec<_>>())
     }
@@ -261,7 +261,7 @@ pub(crate) mod tests {
             blocks: Vec::new(),
             verified: Vec::new(),
             failures: Vec::new(),
-            cells: Vec::new(),
+            entries: Vec::new(),
         };
         let latency = key("latency", 2, 8);
         let rates = [(OURS, 0.1, 1000.0), ("openmpi5-default", 0.4, 200.0), ("openmpi5-ucx", 0.2, 250.0)];
@@ -288,7 +288,7 @@ pub(crate) mod tests {
     fn a_round_that_is_missing_stays_empty() {
         let mut results = sample();
         results.add("late", &key("latency", 2, 8), "us", Better::Lower, 1, 1.0);
-        assert_eq!(results.cell("late", &key("latency", 2, 8)).unwrap().rounds, [None, Some(1.0)]);
+        assert_eq!(results.entry("late", &key("latency", 2, 8)).unwrap().rounds, [None, Some(1.0)]);
     }
 
     #[test]

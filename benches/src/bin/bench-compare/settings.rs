@@ -3,7 +3,7 @@
 //! Each peer runs at its defaults and at the settings that its documentation offers for one machine and that were
 //! best somewhere in short runs. Not every one pays on every kind of machine (kernel single copy was faster than two
 //! copies on an Intel Xeon of 2023, slower on an AMD EPYC of 2022), so all of them run, and ranks is compared with
-//! the best of each cell. Pinning is not among them: it is the same for all, see `contender.rs`.
+//! the best of each entry. Pinning is not among them: it is the same for all, see `contender.rs`.
 
 /// One way to run a peer.
 pub(crate) struct Configuration {

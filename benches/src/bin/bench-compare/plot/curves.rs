@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use super::chart::{Curve, Panel, Stroke, X};
 use crate::contender::OURS;
 use crate::plan::START_UP;
-use crate::results::{Cell, Key, Results};
+use crate::results::{Entry, Key, Results};
 use crate::rounds::{FLOOR, HAND_OFF};
 
 const PEERS: [&str; 4] = ["openmpi4", "openmpi5", "mpich5", "impi"];
 
 pub(crate) fn latency(results: &Results) -> Vec<Panel> {
     let mut by_size = by_size(results, "latency", 2, "half a round trip, µs", median);
-    if let Some(floor) = results.cell(FLOOR, &key(HAND_OFF, 2, 64)).and_then(median) {
+    if let Some(floor) = results.entry(FLOOR, &key(HAND_OFF, 2, 64)).and_then(median) {
         let line = by_size.x_range().map(|(from, to)| vec![(from, floor), (to, floor)]);
         by_size.add(FLOOR, Stroke::Dotted, line.unwrap_or_default());
     }
@@ -20,7 +20,7 @@ pub(crate) fn latency(results: &Results) -> Vec<Panel> {
 }
 
 pub(crate) fn bandwidth(results: &Results) -> Vec<Panel> {
-    let gigabytes = |cell: &Cell| median(cell).map(|megabytes| megabytes / 1e3);
+    let gigabytes = |entry: &Entry| median(entry).map(|megabytes| megabytes / 1e3);
     vec![
         by_size(results, "bw", 2, "GB/s", gigabytes),
         by_size(results, "bibw", 2, "both directions, GB/s", gigabytes),
@@ -30,9 +30,9 @@ pub(crate) fn bandwidth(results: &Results) -> Vec<Panel> {
 /// Of short messages: of long ones it says the same as the bandwidth.
 pub(crate) fn message_rate(results: &Results) -> Vec<Panel> {
     const LONGEST: usize = 8192;
-    let rate = |cell: &Cell| {
-        let short = (1..=LONGEST).contains(&cell.key.size);
-        median(cell).filter(|_| short).map(|megabytes| megabytes / cell.key.size as f64)
+    let rate = |entry: &Entry| {
+        let short = (1..=LONGEST).contains(&entry.key.size);
+        median(entry).filter(|_| short).map(|megabytes| megabytes / entry.key.size as f64)
     };
     ["bw", "mbw-mr"].map(|test| by_size(results, test, 2, "million messages/s", rate)).into()
 }
@@ -67,15 +67,15 @@ fn by_size(
     test: &str,
     ranks: usize,
     unit: &str,
-    value: impl Fn(&Cell) -> Option<f64>,
+    value: impl Fn(&Entry) -> Option<f64>,
 ) -> Panel {
     let keys = results.sizes(test, ranks).into_iter().map(|size| key(test, ranks, size)).collect();
     of_everybody(results, keys, &format!("{test}, {ranks} ranks"), unit, X::Bytes, value)
 }
 
 fn by_ranks(results: &Results, test: &str, size: usize, title: &str, unit: &str) -> Panel {
-    let ours = results.cells.iter().filter(|cell| cell.key.test == test && cell.key.size == size);
-    let ranks: BTreeSet<_> = ours.map(|cell| cell.key.ranks).collect();
+    let ours = results.entries.iter().filter(|entry| entry.key.test == test && entry.key.size == size);
+    let ranks: BTreeSet<_> = ours.map(|entry| entry.key.ranks).collect();
     let keys = ranks.into_iter().map(|ranks| key(test, ranks, size)).collect();
     of_everybody(results, keys, title, unit, X::Ranks, median)
 }
@@ -87,7 +87,7 @@ fn of_everybody(
     title: &str,
     unit: &str,
     x: X,
-    value: impl Fn(&Cell) -> Option<f64>,
+    value: impl Fn(&Entry) -> Option<f64>,
 ) -> Panel {
     let mut panel = Panel { title: title.to_owned(), unit: unit.to_owned(), x, curves: Vec::new() };
     let points = |of: &dyn Fn(&Key) -> Option<f64>| -> Vec<_> {
@@ -95,16 +95,16 @@ fn of_everybody(
     };
     for peer in PEERS {
         let default = format!("{peer}-default");
-        panel.add(peer, Stroke::Dashed, points(&|key| value(results.cell(&default, key)?)));
+        panel.add(peer, Stroke::Dashed, points(&|key| value(results.entry(&default, key)?)));
         panel.add(peer, Stroke::Solid, points(&|key| value(results.best_of(peer, key)?)));
     }
     panel.add(OURS, Stroke::Thick, points(&|key| value(results.ours(key)?)));
     panel
 }
 
-fn median(cell: &Cell) -> Option<f64> {
+fn median(entry: &Entry) -> Option<f64> {
     // A value of 0 has no place on a logarithmic axis.
-    cell.spread().map(|spread| spread.median).filter(|&median| median > 0.0)
+    entry.spread().map(|spread| spread.median).filter(|&median| median > 0.0)
 }
 
 fn key(test: &str, ranks: usize, size: usize) -> Key {
