@@ -75,6 +75,18 @@ def stop(terminal, command):
     terminal.expect("PROMPT> ")
 
 
+def stop_early(terminal, command):
+    """Stops a job while its ranks are still being started."""
+    terminal.run(command)
+    terminal.expect("(?m)^ready")
+    terminal.write("\x1a")
+    terminal.expect("Stopped")
+    terminal.expect("PROMPT> ")
+    terminal.write("fg\n")
+    terminal.expect("shmrun")
+    terminal.expect("PROMPT> ")
+
+
 def kill(terminal, command):
     terminal.write(shlex.join(command) + " & echo launcher $!; fg\n")
     launcher = int(re.search(r"launcher (\d+)", terminal.expect(r"launcher \d+\r?\n")).group(1))
@@ -86,6 +98,6 @@ def kill(terminal, command):
     terminal.expect("still 42 here")
 
 
-SCENES = {"read": read, "interrupt": interrupt, "stop": stop, "kill": kill}
+SCENES = {"read": read, "interrupt": interrupt, "stop": stop, "stop_early": stop_early, "kill": kill}
 SCENES[sys.argv[1]](Terminal(), sys.argv[2:])
 print("fine")

@@ -38,6 +38,13 @@ fn ctrl_z_and_fg_work() {
 }
 
 #[test]
+fn ctrl_z_while_ranks_are_being_started_does_not_hang() {
+    // Rank 0 says on the terminal itself that it runs: output is forwarded when all have been started.
+    let script = "[ $SHMRUN_RANK = 0 ] && echo ready >/dev/tty; sleep 0.1";
+    drive("stop_early", &shmrun(["-n", "64", "sh", "-c", script]).words());
+}
+
+#[test]
 fn the_shell_is_usable_after_kill_9() {
     let script = "echo ready $$; sleep 600; true";
     drive("kill", &shmrun(["-n", "2", "sh", "-c", script]).words());

@@ -29,6 +29,7 @@ mod cores;
 mod create;
 pub(crate) mod environment;
 mod error;
+mod execute;
 mod guard;
 mod lines;
 mod output;

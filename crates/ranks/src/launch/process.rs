@@ -1,80 +1,16 @@
-//! Processes: starting a rank so that it dies with its launcher, forking the guard, asking how one ended.
+//! Processes: forking the guard, asking how one ended, inherited descriptors.
 //!
 //! # Safety
 //!
-//! Trusted for four things: what runs between fork and exec makes system calls only; `fork` is called while the
-//! process has one thread; descriptor numbers from the environment are checked by the kernel before they are
-//! owned; the argument of `PIDFD_GET_INFO` has the layout and size that its request number states.
+//! Trusted for three things: `fork` is called while the process has one thread; descriptor numbers from the
+//! environment are checked by the kernel before they are owned; the argument of `PIDFD_GET_INFO` has the layout
+//! and size that its request number states.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::sync::Arc;
 
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, getppid, kill_process, pidfd_open,
-    set_parent_process_death_signal, setrlimit,
-};
-use rustix::thread::{CpuSet, sched_setaffinity};
-
-/// What a rank gets from its launcher besides the environment.
-pub(super) struct Inheritance {
-    /// Descriptors that stay open through exec.
-    pub(super) descriptors: Arc<Vec<OwnedFd>>,
-    /// One more that only this rank gets.
-    pub(super) extra: Option<OwnedFd>,
-    /// The processors that it may use, `None` for all.
-    pub(super) processors: Option<CpuSet>,
-    /// The limit of open files that the launcher itself was started with.
-    pub(super) open_files: Rlimit,
-}
-
-/// Starts `command` as a child that the kernel kills when the calling thread ends.
-pub(super) fn start(mut command: Command, inheritance: Inheritance) -> io::Result<(Pid, OwnedFd)> {
-    let launcher = getpid();
-    let prepare = move || become_rank(launcher, &inheritance);
-    // SAFETY: `become_rank` makes system calls only: it neither allocates nor takes a lock nor touches statics.
-    unsafe { command.pre_exec(prepare) };
-    let child = command.spawn()?;
-    let pid = Pid::from_child(&child);
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok((pid, pidfd)),
-        Err(error) => {
-            // The child is not yet waited for, so the pid is still its own.
-            let _ = kill_process(pid, Signal::KILL);
-            Err(error.into())
-        }
-    }
-}
-
-fn become_rank(launcher: Pid, inheritance: &Inheritance) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid() != Some(launcher) {
-        // The launcher ended before the line above took effect: no signal will come.
-        return Err(io::Error::from_raw_os_error(libc::ESRCH));
-    }
-    for descriptor in inheritance.descriptors.iter().chain(&inheritance.extra) {
-        fcntl_setfd(descriptor, FdFlags::empty())?;
-    }
-    if let Some(processors) = &inheritance.processors {
-        sched_setaffinity(None, processors)?;
-    }
-    setrlimit(Resource::Nofile, inheritance.open_files)?;
-    unblock_signals()
-}
-
-/// The launcher blocks the signals that it reads from a signalfd; its ranks must not inherit that.
-fn unblock_signals() -> io::Result<()> {
-    let mut none = std::mem::MaybeUninit::uninit();
-    // SAFETY: the pointer is valid for one signal set.
-    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
-    // SAFETY: sigemptyset has initialised the set; a null pointer means that the old one is not wanted.
-    let result = unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
+use rustix::process::Pid;
 
 /// Blocks all signals in the calling thread: it must not get those that are meant for the program's own.
 pub(crate) fn block_signals() {

@@ -1,11 +1,11 @@
 //! Starting a job: its guard, its segment, its processes.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
 
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -13,10 +13,11 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use super::control;
 use super::environment as variable;
 use super::error::LaunchError;
+use super::execute::{self, Environment, Inheritance, Program};
 use super::guard::Guard;
 use super::output::Forwarder;
 use super::plan::{Event, Output, Plan, RankPlan};
-use super::process::{self, FIRST_INHERITED, Inheritance};
+use super::process::FIRST_INHERITED;
 use super::rank::{Process, RankProcesses};
 use super::report::Outcome;
 use super::supervise::{SWEEP, Supervisor};
@@ -71,12 +72,14 @@ pub(super) struct Started {
     pub(super) control: OwnedFd,
     /// The descriptors that the ranks inherit: segment, control pipe. Kept, so that the pipe does not end
     /// between two ranks.
-    inherited: Arc<Vec<OwnedFd>>,
+    inherited: [OwnedFd; 2],
 }
 
 struct Starter<'p> {
     plan: &'p Plan,
     id: u64,
+    /// What ranks read and write whose streams lead nowhere.
+    null: OwnedFd,
     open_files: Rlimit,
     started: Started,
 }
@@ -84,14 +87,16 @@ struct Starter<'p> {
 impl<'p> Starter<'p> {
     fn new(plan: &'p Plan, id: u64, segment: BorrowedFd<'_>) -> Result<Self, LaunchError> {
         let open_files = allow_open_files(plan.ranks.len());
-        let (read_end, write_end) =
+        let (control, control_write) =
             control::pipe().map_err(LaunchError::system("create the control pipe"))?;
-        let inherited = [segment, write_end.as_fd()].into_iter().map(high_number).collect::<io::Result<_>>();
-        let inherited = inherited.map_err(LaunchError::system("duplicate a descriptor for the ranks"))?;
+        let inherited = high_number(segment)
+            .and_then(|segment| Ok([segment, high_number(control_write.as_fd())?]))
+            .map_err(LaunchError::system("duplicate a descriptor for the ranks"))?;
+        let null = fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(LaunchError::system("open /dev/null"))?;
         let output = Forwarder::new(plan.output, plan.tag_output);
-        let started =
-            Started { ranks: Vec::new(), output, control: read_end, inherited: Arc::new(inherited) };
-        Ok(Self { plan, id, open_files, started })
+        let started = Started { ranks: Vec::new(), output, control, inherited };
+        Ok(Self { plan, id, null, open_files, started })
     }
 
     fn start_all(&mut self) -> Result<(), LaunchError> {
@@ -104,56 +109,53 @@ impl<'p> Starter<'p> {
     fn start(&mut self, rank: usize, plan: &RankPlan) -> io::Result<()> {
         let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let mut command = self.command(rank, plan);
-        command.stderr(stderr_write);
-        let mut extra = None;
-        if self.plan.output == (Output::Print { drop_before_spawn: true }) {
-            let output = high_number(stdout_write.as_fd())?;
-            command.env(variable::SPAWN_OUTPUT_FD, output.as_raw_fd().to_string()).stdout(Stdio::null());
-            extra = Some(output);
-        } else {
-            command.stdout(stdout_write);
-        }
-        let inheritance = Inheritance {
-            descriptors: self.started.inherited.clone(),
-            extra,
+        let null = self.null.as_fd();
+        let reads = rank == 0 && self.plan.standard_input;
+        let mut environment = self.environment(rank, plan);
+        let mut inheritance = Inheritance {
+            streams: [(!reads).then_some(null), Some(stdout_write.as_fd()), Some(stderr_write.as_fd())],
+            descriptors: self.started.inherited.iter().map(AsFd::as_fd).collect(),
             processors: (!plan.processors.is_empty()).then(|| cores::set(&plan.processors)),
             open_files: self.open_files,
         };
-        let (pid, pidfd) = process::start(command, inheritance)?;
+        let spawn_output;
+        if self.plan.output == (Output::Print { drop_before_spawn: true }) {
+            spawn_output = high_number(stdout_write.as_fd())?;
+            inheritance.streams[1] = Some(null);
+            inheritance.descriptors.push(spawn_output.as_fd());
+            environment.extend([text(variable::SPAWN_OUTPUT_FD, spawn_output.as_raw_fd())]);
+        }
+        let program = Program::new(&plan.program, &plan.arguments, &environment, plan.directory.as_deref())?;
+        let (pid, pidfd) = execute::start(&program, &inheritance)?;
         self.plan.tell(|| Event::Started { rank, pid: pid.as_raw_nonzero().get() as u32 });
         self.started.ranks.push(RankProcesses { child: Process::new(pid, pidfd), attached: None });
         self.started.output.add([stdout, stderr]);
         Ok(())
     }
 
-    fn command(&self, rank: usize, plan: &RankPlan) -> Command {
-        let mut command = Command::new(&plan.program);
-        command.args(plan.arguments.iter());
-        if !plan.inherit_environment {
-            command.env_clear();
+    fn environment(&self, rank: usize, plan: &RankPlan) -> Environment {
+        let mut environment = Environment::new();
+        if plan.inherit_environment {
+            environment.extend(std::env::vars_os());
         }
-        let variables = self.plan.variables.iter().chain(&plan.variables);
-        command.envs(variables.map(|(name, value)| (name, value)));
-        if let Some(directory) = &plan.directory {
-            command.current_dir(directory);
-        }
-        let [segment, control] = [0, 1].map(|index| self.started.inherited[index].as_raw_fd().to_string());
-        command
-            .env(variable::RANK, rank.to_string())
-            .env(variable::LOCAL_RANK, rank.to_string())
-            .env(variable::SIZE, self.plan.ranks.len().to_string())
-            .env(variable::JOB, variable::job_text(self.id))
-            .env(variable::SEGMENT_FD, segment)
-            .env(variable::CONTROL_FD, control)
-            .env(variable::PROTOCOL, variable::PROTOCOL_VERSION.to_string());
-        if let Some(outer) = outer_jobs() {
-            command.env(variable::OUTER_JOBS, outer);
-        }
-        let reads = rank == 0 && self.plan.standard_input;
-        command.stdin(if reads { Stdio::inherit() } else { Stdio::null() });
-        command
+        environment.extend(self.plan.variables.iter().chain(&plan.variables).cloned());
+        let [segment, control] = &self.started.inherited;
+        environment.extend([
+            text(variable::RANK, rank),
+            text(variable::LOCAL_RANK, rank),
+            text(variable::SIZE, self.plan.ranks.len()),
+            text(variable::JOB, variable::job_text(self.id)),
+            text(variable::SEGMENT_FD, segment.as_raw_fd()),
+            text(variable::CONTROL_FD, control.as_raw_fd()),
+            text(variable::PROTOCOL, variable::PROTOCOL_VERSION),
+        ]);
+        environment.extend(outer_jobs().map(|outer| text(variable::OUTER_JOBS, outer)));
+        environment
     }
+}
+
+fn text(name: &str, value: impl ToString) -> (OsString, OsString) {
+    (name.into(), value.to_string().into())
 }
 
 /// The jobs that this process itself runs in.
