@@ -1,7 +1,5 @@
 //! From options to decisions: a [`Job`].
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result, bail};
 use ranks::launch::{self, LaunchError, Plan, RankPlan};
 
@@ -51,7 +49,7 @@ pub(super) fn job(
     notes.extend(placement.note.clone());
     let mut plan = Plan::new(rank_plans(&options, common, programs, &counts, &mut notes));
     plan.cores = Some(machine.used(&placement));
-    plan.tag_output = options.streams.tag;
+    options.streams.apply(&mut plan)?;
     let show = options.placement.report() || options.info.verbose || options.info.dry_run;
     let table = show.then(|| placement::table(&machine, &placement));
     place(&mut plan, placement, &options, policy.bind == Bind::None);
@@ -103,12 +101,10 @@ fn rank_plans(
             .extend(missing.into_iter().map(|name| format!("the variable {name} is not set: not passed on")));
         let mut words = program.words.into_iter();
         let plan = RankPlan {
-            program: words.next().unwrap_or_default(),
-            arguments: Arc::from_iter(words),
             inherit_environment: inherit,
             variables,
             directory: program.options.wdir.or_else(|| common.wdir.clone()),
-            processors: Vec::new(),
+            ..RankPlan::new(words.next().unwrap_or_default(), words.collect())
         };
         plans.extend(std::iter::repeat_n(plan, count));
     }

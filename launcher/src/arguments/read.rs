@@ -189,6 +189,8 @@ fn with_tip(mut error: clap::Error, tip: String) -> clap::Error {
 
 #[cfg(test)]
 mod tests {
+    use ranks::launch::TagPart;
+
     use super::*;
 
     fn read(line: &str) -> Result<Job> {
@@ -206,10 +208,8 @@ mod tests {
     #[test]
     fn options_end_at_the_program() {
         let plan = job("shmrun -n 3 -l app -n 5 --help -- x").plan;
-        assert_eq!(
-            (plan.ranks.len(), plan.ranks[2].program.to_str(), plan.tag_output),
-            (3, Some("app"), true)
-        );
+        assert_eq!((plan.ranks.len(), plan.ranks[2].program.to_str()), (3, Some("app")));
+        assert_eq!(plan.ranks[2].stdout.tag, [TagPart::Text(b"[2] ".to_vec())]);
         assert_eq!(*plan.ranks[0].arguments, ["-n", "5", "--help", "--", "x"]);
     }
 

@@ -1,5 +1,6 @@
 //! Running `shmrun` in a directory of its own, with a watchdog, and looking for what it left behind.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -39,7 +40,10 @@ pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
+    pub(crate) stdout_bytes: Vec<u8>,
     pub(crate) stderr: String,
+    /// Files that were made in its directory, with their content.
+    pub(crate) files: BTreeMap<String, String>,
     mark: String,
     described: String,
 }
@@ -159,7 +163,8 @@ impl Running {
     pub(crate) fn finish(mut self) -> Finished {
         let status = self.wait();
         await_nothing_left(&self.mark, &self.described);
-        let finished = self.finished(status);
+        let mut finished = self.finished(status);
+        finished.files = files_below(&self.directory, "");
         fs::remove_dir_all(self.directory).unwrap();
         finished
     }
@@ -188,7 +193,9 @@ impl Running {
             code: status.code(),
             signal: status.signal(),
             stdout: self.output.text(),
+            stdout_bytes: self.output.bytes(),
             stderr: self.errors.text(),
+            files: BTreeMap::new(),
             mark: self.mark.clone(),
             described: self.described.clone(),
         }
@@ -260,9 +267,29 @@ impl Collector {
         Self { text, thread }
     }
 
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    fn bytes(&self) -> Vec<u8> {
+        self.text.lock().unwrap().clone()
     }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes()).into_owned()
+    }
+}
+
+/// All files below a directory, by their path.
+fn files_below(directory: &Path, prefix: &str) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        match entry.file_type().unwrap().is_dir() {
+            true => files.append(&mut files_below(&entry.path(), &format!("{name}/"))),
+            false => {
+                let content = fs::read(entry.path()).unwrap_or_default();
+                files.insert(name, String::from_utf8_lossy(&content).into_owned());
+            }
+        }
+    }
+    files
 }
 
 /// Processes whose environment carries the mark. Zombies have no environment.

@@ -9,4 +9,5 @@ mod options;
 mod output;
 mod refusals;
 mod signals;
+mod streams;
 mod terminal;

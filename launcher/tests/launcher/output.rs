@@ -1,25 +1,40 @@
 //! Output in whole lines, input for rank 0.
 
-use std::collections::BTreeMap;
+use crate::harness::{line, shmrun};
 
-use crate::harness::shmrun;
-
-#[test]
-fn lines_of_many_ranks_stay_whole_and_none_is_lost() {
-    // Written in pieces, so that lines are broken up on their way.
-    let script =
-        r#"i=0; while [ $i -lt 2000 ]; do printf "rank $SHMRUN_RANK "; echo "line $i end"; i=$((i+1)); done"#;
-    let run = shmrun(["-n", "8", "--tag-output", "sh", "-c", script]).run().code(0).silent();
-    let mut next = BTreeMap::new();
-    for line in run.stdout.lines() {
+/// Checks that `text` holds the lines 0 to `lines` of each rank, whole and in order, each with its rank's tag.
+fn check_lines(text: &str, ranks: usize, lines: usize) {
+    let mut next = vec![0; ranks];
+    for line in text.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let [tag, "rank", rank, "line", number, "end"] = words[..] else { panic!("broken line: {line:?}") };
         assert_eq!(tag, format!("[{rank}]"));
-        let expected = next.entry(rank.to_owned()).or_insert(0);
-        assert_eq!(number.parse::<u32>().unwrap(), *expected, "line of rank {rank} is missing");
+        let expected = &mut next[rank.parse::<usize>().unwrap()];
+        assert_eq!(number.parse::<usize>().unwrap(), *expected, "line of rank {rank} is missing");
         *expected += 1;
     }
-    assert!(next.len() == 8 && next.values().all(|&count| count == 2000), "{next:?}");
+    assert_eq!(next, vec![lines; ranks]);
+}
+
+#[test]
+fn sixteen_ranks_with_100_000_lines_each_lose_tear_and_mistag_none() {
+    let run = line("-n 16 --tag misbehave lines=100000").run().code(0).silent();
+    check_lines(&run.stdout, 16, 100_000);
+}
+
+/// Buffered by a C library, in full blocks that end anywhere.
+#[test]
+fn blocks_of_a_c_library_are_put_together_to_lines() {
+    let script = "seq -f \"rank $SHMRUN_RANK line %.0f end\" 0 19999";
+    let run = shmrun(["-n", "8", "--tag-output", "sh", "-c", script]).run().code(0).silent();
+    check_lines(&run.stdout, 8, 20_000);
+}
+
+#[test]
+fn a_killed_rank_loses_nothing_of_what_it_has_written() {
+    let run = line("-n 4 -l --only 2 misbehave 2:lines=100000 2:kill=9 sleep=60000").run().code(137);
+    assert_eq!(run.stdout.lines().count(), 100_000);
+    assert!(run.stdout.ends_with("[2] rank 2 line 99999 end\n"));
 }
 
 #[test]
@@ -96,4 +111,20 @@ fn a_process_that_keeps_the_output_open_does_not_keep_the_job() {
     let status = run.child.wait().unwrap();
     assert_eq!(status.code(), Some(0));
     run.finish().code(0).stdout("done\n");
+}
+
+/// What lies in the pipes when the last rank ends is written, however long that takes.
+#[test]
+fn a_reader_that_comes_late_gets_everything() {
+    let words = shmrun(["-n", "4", "seq", "1", "30000"]).words().join(" ");
+    let script = format!("{words} | (sleep 2; wc -l)");
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "120000", "{output:?}");
+}
+
+#[test]
+fn nothing_but_the_programs_bytes_comes_out() {
+    let run =
+        shmrun(["-n", "1", "--color", "always", "printf", r"a\0\033[1mb\r\n\377"]).run().code(0).silent();
+    assert_eq!(run.stdout_bytes, b"a\0\x1b[1mb\r\n\xff");
 }

@@ -1,6 +1,7 @@
 //! Why a job could not be started or supervised.
 
 use std::io;
+use std::path::PathBuf;
 
 use shm_core::SegmentError;
 
@@ -63,6 +64,22 @@ pub enum LaunchError {
         directory: String,
         /// Where the launcher itself works.
         here: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file for output cannot be created.
+    #[error("cannot write the output to `{}`: {source}\n  help: see --output and --error; a pattern such as DIR/%r.out names a file for each rank", file.display())]
+    OutputFile {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A pseudo-terminal cannot be created.
+    #[error(
+        "cannot make a pseudo-terminal for the output of a rank: {source}\n  help: leave -u out, or see that /dev/pts is mounted"
+    )]
+    Terminal {
         /// What the system said.
         source: io::Error,
     },

@@ -1,9 +1,11 @@
 //! Whole lines out of many streams into one: the rules, without any descriptor.
 //!
 //! - A line reaches the output in one piece, whoever else writes meanwhile.
-//! - A line without its end is shown after [`PROMPT_DELAY`] of silence, so that a prompt is seen. That line is
-//!   then *open*: lines of other ranks are held back until its rank ends it, at most for [`HOLD`], after which
-//!   a line break is put in.
+//! - A line without its end is shown when nobody has written for [`PROMPT_DELAY`], or its rank not for
+//!   [`PATIENCE`], so that a prompt is seen. Silence of its rank alone says little: a rank that has to wait for a
+//!   processor in the middle of a line is as silent.
+//! - A line that is shown is *open*: lines of other ranks are held back until its rank ends it, at most for
+//!   [`HOLD`], after which a line break is put in. When too much is held back, only the open line's rank is read.
 //! - A piece that ends on a multiple of [`STDIO_UNIT`] bytes is no prompt but a full buffer of a C or Rust
 //!   library, whose rest will follow.
 //! - A rank's last line needs no end.
@@ -11,8 +13,12 @@
 use std::mem::take;
 use std::time::{Duration, Instant};
 
+use super::tag::{self, Clock, Tag};
+
 /// Silence after which the beginning of a line is shown.
 pub(super) const PROMPT_DELAY: Duration = Duration::from_millis(20);
+/// The same, when others do write.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the lines of other ranks wait for the end of an open line.
 const HOLD: Duration = Duration::from_secs(1);
 /// Bytes that wait at most, and the longest line that is kept together.
@@ -20,19 +26,27 @@ const LIMIT: usize = 1 << 20;
 /// Buffers of standard libraries are multiples of this: 1024 for terminals and lines, 4096, 8192.
 const STDIO_UNIT: u64 = 1024;
 
-/// The beginning of a line of one rank's stream.
+/// One stream on its way into one output: the beginning of a line that has not ended yet.
 #[derive(Debug, Default)]
 pub(super) struct Partial {
+    /// Tells streams apart.
+    stream: usize,
+    /// What its lines begin with.
+    tag: Tag,
     bytes: Vec<u8>,
     received: u64,
     since: Option<Instant>,
 }
 
 /// One output: what is ready to be written, and what waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lines {
-    tagged: bool,
+    clock: Clock,
+    /// When anybody wrote the last time.
+    last: Option<Instant>,
     ready: Vec<u8>,
+    /// How much of `ready` has been written already.
+    written: usize,
     open: Option<Open>,
     held: Vec<u8>,
     held_since: Option<Instant>,
@@ -40,39 +54,49 @@ pub(super) struct Lines {
 
 #[derive(Debug, Clone, Copy)]
 struct Open {
-    rank: usize,
+    stream: usize,
     ended: bool,
 }
 
 impl Lines {
-    pub(super) fn new(tagged: bool) -> Self {
-        Self { tagged, ..Self::default() }
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            last: None,
+            ready: Vec::new(),
+            written: 0,
+            open: None,
+            held: Vec::new(),
+            held_since: None,
+        }
     }
 
-    /// Takes what `rank` wrote.
-    pub(super) fn accept(&mut self, rank: usize, partial: &mut Partial, bytes: &[u8], now: Instant) {
+    /// Takes what a stream's rank wrote.
+    pub(super) fn accept(&mut self, partial: &mut Partial, bytes: &[u8], now: Instant) {
         partial.received += bytes.len() as u64;
         partial.since = Some(now);
+        self.last = Some(now);
         let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else {
             partial.bytes.extend_from_slice(bytes);
             if partial.bytes.len() > LIMIT {
-                self.show(rank, partial);
+                self.show(partial, now);
             }
             return;
         };
         partial.bytes.extend_from_slice(&bytes[..=end]);
-        self.push_lines(rank, &take(&mut partial.bytes), now);
+        let lines = take(&mut partial.bytes);
+        self.push_lines(partial, &lines, now);
         partial.bytes.extend_from_slice(&bytes[end + 1..]);
     }
 
-    /// The stream of `rank` has ended: its last line is complete as it is.
-    pub(super) fn end(&mut self, rank: usize, partial: &mut Partial) {
+    /// A stream has ended: its last line is complete as it is.
+    pub(super) fn end(&mut self, partial: &mut Partial, now: Instant) {
         if !partial.bytes.is_empty() {
-            self.close_for(rank);
-            self.show(rank, partial);
+            self.close_for(partial.stream);
+            self.show(partial, now);
         }
         if let Some(open) = &mut self.open
-            && open.rank == rank
+            && open.stream == partial.stream
         {
             open.ended = true;
             if !self.held.is_empty() {
@@ -83,14 +107,21 @@ impl Lines {
 
     /// Shows the beginning of a line if its rank has been silent for long enough, and gives up holding lines
     /// back when it took too long.
-    pub(super) fn elapse(&mut self, rank: usize, partial: &mut Partial, now: Instant) {
-        if partial.due().is_some_and(|due| due <= now) {
+    pub(super) fn elapse(&mut self, partial: &mut Partial, now: Instant) {
+        if self.due(partial).is_some_and(|due| due <= now) {
             partial.since = None;
-            self.show(rank, partial);
+            self.show(partial, now);
         }
         if self.hold_ends().is_some_and(|end| end <= now) {
             self.break_line();
         }
+    }
+
+    /// When the beginning of a line is to be shown.
+    pub(super) fn due(&self, partial: &Partial) -> Option<Instant> {
+        let prompt = !partial.bytes.is_empty() && !partial.received.is_multiple_of(STDIO_UNIT);
+        let since = partial.since.filter(|_| prompt)?;
+        Some((self.last? + PROMPT_DELAY).min(since + PATIENCE))
     }
 
     /// When held lines are to be let go.
@@ -100,58 +131,68 @@ impl Lines {
 
     /// What can be written now.
     pub(super) fn ready(&self) -> &[u8] {
-        &self.ready
+        &self.ready[self.written..]
     }
 
     /// Forgets the first `count` bytes of [`Lines::ready`].
     pub(super) fn written(&mut self, count: usize) {
-        self.ready.drain(..count);
+        self.written += count;
+        // Moved together rarely: small pieces of a long text are written one after the other.
+        if self.written == self.ready.len() || self.written > LIMIT {
+            self.ready.drain(..self.written);
+            self.written = 0;
+        }
     }
 
-    /// Whether the ranks should wait before they write more.
+    /// Whether a stream should wait before it is read again.
+    pub(super) fn is_full_for(&self, partial: &Partial) -> bool {
+        let is_open = self.open.is_some_and(|open| open.stream == partial.stream);
+        self.ready().len() > LIMIT || !is_open && self.held.len() > LIMIT
+    }
+
+    /// Whether everything waits for the output.
     pub(super) fn is_full(&self) -> bool {
-        self.ready.len() + self.held.len() > LIMIT
+        self.ready().len() > LIMIT
     }
 
-    fn push_lines(&mut self, rank: usize, lines: &[u8], now: Instant) {
+    fn push_lines(&mut self, partial: &Partial, lines: &[u8], now: Instant) {
+        let tagged = Tagged { tag: &partial.tag, clock: self.clock, now };
         match self.open {
-            Some(open) if open.rank == rank => {
+            Some(open) if open.stream == partial.stream => {
                 let first = 1 + lines.iter().position(|&byte| byte == b'\n').unwrap_or(lines.len() - 1);
                 self.ready.extend_from_slice(&lines[..first]);
                 self.open = None;
-                tag(&mut self.ready, self.tagged, rank, &lines[first..]);
+                tagged.append(&mut self.ready, &lines[first..]);
                 self.release();
             }
             Some(open) if !open.ended => {
-                tag(&mut self.held, self.tagged, rank, lines);
+                tagged.append(&mut self.held, lines);
                 self.held_since.get_or_insert(now);
-                if self.held.len() > LIMIT {
-                    self.break_line();
-                }
             }
             _ => {
-                self.close_for(rank);
-                tag(&mut self.ready, self.tagged, rank, lines);
+                self.close_for(partial.stream);
+                tagged.append(&mut self.ready, lines);
             }
         }
     }
 
-    /// Appends the beginning of a line, unless another rank's line is open.
-    fn show(&mut self, rank: usize, partial: &mut Partial) {
-        if self.open.is_some_and(|open| open.rank != rank) && partial.bytes.len() <= LIMIT {
+    /// Appends the beginning of a line, unless another stream's line is open.
+    fn show(&mut self, partial: &mut Partial, now: Instant) {
+        let stream = partial.stream;
+        if self.open.is_some_and(|open| open.stream != stream) && partial.bytes.len() <= LIMIT {
             return;
         }
-        self.close_for(rank);
-        if self.open.is_none() && self.tagged {
-            push_tag(&mut self.ready, rank);
+        self.close_for(stream);
+        if self.open.is_none() {
+            tag::push(&mut self.ready, &partial.tag, self.clock, now);
         }
         self.ready.append(&mut partial.bytes);
-        self.open = Some(Open { rank, ended: false });
+        self.open = Some(Open { stream, ended: false });
     }
 
-    /// Ends the open line of another rank.
-    fn close_for(&mut self, rank: usize) {
-        if self.open.is_some_and(|open| open.rank != rank) {
+    /// Ends the open line of another stream.
+    fn close_for(&mut self, stream: usize) {
+        if self.open.is_some_and(|open| open.stream != stream) {
             self.break_line();
         }
     }
@@ -169,29 +210,34 @@ impl Lines {
 }
 
 impl Partial {
-    /// When the beginning of the line is to be shown.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let prompt = !self.bytes.is_empty() && !self.received.is_multiple_of(STDIO_UNIT);
-        self.since.filter(|_| prompt).map(|since| since + PROMPT_DELAY)
+    /// The stream with this number, whose lines begin with `tag`.
+    pub(super) fn new(stream: usize, tag: Tag) -> Self {
+        Self { stream, tag, ..Self::default() }
     }
 }
 
-fn tag(output: &mut Vec<u8>, tagged: bool, rank: usize, lines: &[u8]) {
-    if !tagged {
-        return output.extend_from_slice(lines);
-    }
-    for line in lines.split_inclusive(|&byte| byte == b'\n') {
-        push_tag(output, rank);
-        output.extend_from_slice(line);
-    }
+/// How lines are marked.
+struct Tagged<'t> {
+    tag: &'t Tag,
+    clock: Clock,
+    now: Instant,
 }
 
-fn push_tag(output: &mut Vec<u8>, rank: usize) {
-    output.extend_from_slice(format!("[{rank}] ").as_bytes());
+impl Tagged<'_> {
+    fn append(&self, output: &mut Vec<u8>, lines: &[u8]) {
+        if self.tag.is_empty() {
+            return output.extend_from_slice(lines);
+        }
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            tag::push(output, self.tag, self.clock, self.now);
+            output.extend_from_slice(line);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tag::TagPart;
     use super::*;
 
     struct Streams {
@@ -202,22 +248,24 @@ mod tests {
 
     impl Streams {
         fn new(tagged: bool) -> Self {
-            Self { lines: Lines::new(tagged), partial: Default::default(), now: Instant::now() }
+            let tag = |rank: usize| vec![TagPart::Text(format!("[{rank}] ").into_bytes())];
+            let partial = [0, 1].map(|rank| Partial::new(rank, if tagged { tag(rank) } else { Tag::new() }));
+            Self { lines: Lines::new(Clock::new()), partial, now: Instant::now() }
         }
 
         fn write(&mut self, rank: usize, text: &str) {
-            self.lines.accept(rank, &mut self.partial[rank], text.as_bytes(), self.now);
+            self.lines.accept(&mut self.partial[rank], text.as_bytes(), self.now);
         }
 
         fn wait(&mut self, time: Duration) {
             self.now += time;
-            for (rank, partial) in self.partial.iter_mut().enumerate() {
-                self.lines.elapse(rank, partial, self.now);
+            for partial in &mut self.partial {
+                self.lines.elapse(partial, self.now);
             }
         }
 
         fn end(&mut self, rank: usize) {
-            self.lines.end(rank, &mut self.partial[rank]);
+            self.lines.end(&mut self.partial[rank], self.now);
         }
 
         fn shown(&self) -> &str {
@@ -247,6 +295,38 @@ mod tests {
         assert_eq!(streams.shown(), "[0] name? ");
         streams.write(0, "thanks\nbye\n");
         assert_eq!(streams.shown(), "[0] name? thanks\n[0] bye\n[1] news\n");
+    }
+
+    #[test]
+    fn a_pause_in_a_line_is_no_prompt_while_others_write() {
+        let mut streams = Streams::new(false);
+        streams.write(0, "beginning ");
+        for _ in 0..10 {
+            streams.wait(PROMPT_DELAY / 2);
+            streams.write(1, "x\n");
+        }
+        assert_eq!(streams.shown(), "x\n".repeat(10));
+        streams.write(0, "and end\n");
+        assert_eq!(streams.shown(), "x\n".repeat(10) + "beginning and end\n");
+        streams.write(0, "prompt ");
+        let before = streams.shown().len();
+        for _ in 0..=2 * PATIENCE.as_millis() / PROMPT_DELAY.as_millis() {
+            streams.wait(PROMPT_DELAY / 2);
+            streams.write(1, "x\n");
+        }
+        assert!(streams.shown()[before..].ends_with("prompt "), "{}", streams.shown());
+    }
+
+    #[test]
+    fn an_open_line_is_not_broken_because_others_write_much() {
+        let mut streams = Streams::new(false);
+        streams.write(0, "open ");
+        streams.wait(PROMPT_DELAY);
+        streams.write(1, &"x\n".repeat(LIMIT));
+        let is_full = |streams: &Streams, rank: usize| streams.lines.is_full_for(&streams.partial[rank]);
+        assert!(is_full(&streams, 1) && !is_full(&streams, 0));
+        streams.write(0, "and closed\n");
+        assert!(streams.shown().starts_with("open and closed\nx\n"));
     }
 
     #[test]
@@ -295,6 +375,6 @@ mod tests {
     fn an_endless_line_is_bounded() {
         let mut streams = Streams::new(false);
         streams.write(0, &"x".repeat(LIMIT + 1));
-        assert!(streams.lines.is_full());
+        assert!(streams.lines.is_full_for(&streams.partial[0]));
     }
 }

@@ -1,10 +1,14 @@
-//! The ranks' output: a pipe per rank and stream, read as it comes and written on in whole lines.
+//! The ranks' output: read as it comes and written on in whole lines.
 //!
-//! Neither side blocks the launcher: it reads what `poll` says is there, and writes to its own output no more
-//! than `poll` says there is room for. When its output is slow, it stops reading, and the ranks wait.
+//! A [`Source`] is the launcher's end of a pipe or pseudo-terminal that ranks write to, a [`Sink`] is what it is
+//! written on to: the launcher's own output, or a file. Neither side blocks the launcher: it reads what `poll` says
+//! is there, and writes no more than `poll` says there is room for. When a sink is slow, its sources are not read,
+//! and the ranks wait.
 
+use std::fmt;
 use std::io::{Write as _, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::event::PollFlags;
@@ -12,204 +16,263 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, read, write};
 
 use super::lines::{Lines, Partial};
-use super::plan::Output;
 use super::supervise::{Interest, Token};
+use super::tag::{Clock, Tag};
 
 /// A pipe that `poll` calls writable has room for PIPE_BUF bytes: writing more could block.
 const WRITE_BYTES: usize = 4096;
 /// What a pipe holds.
 const READ_BYTES: usize = 64 << 10;
 
-/// One of the two output streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
-    Stdout,
-    Stderr,
-}
-
-/// Both streams of all ranks.
+/// All that the ranks write and that goes through the launcher.
 pub(super) struct Forwarder {
-    streams: [Forward; 2],
+    sinks: Vec<Sink>,
+    sources: Vec<Source>,
     buffer: Vec<u8>,
 }
 
-struct Forward {
-    stream: Stream,
-    print: bool,
+/// What output is written on to.
+pub(super) struct Sink {
+    target: Target,
     /// A regular file always takes everything.
     at_once: bool,
-    sources: Vec<Source>,
     lines: Lines,
     /// Nobody reads it any more, or writing failed otherwise.
     closed: Option<Errno>,
 }
 
+/// Where a [`Sink`] leads.
+pub(super) enum Target {
+    /// The standard output of the launcher.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+    /// The macro `print!`, whose output test harnesses capture.
+    Print,
+    /// `eprint!`.
+    PrintError,
+    /// A file, with its name for messages.
+    File(OwnedFd, PathBuf),
+}
+
 struct Source {
     pipe: Option<OwnedFd>,
-    partial: Partial,
+    /// Bytes read since [`Forwarder::begin_drain`].
+    drained: usize,
+    /// Numbers of the sinks, and the line that goes there.
+    sinks: Vec<(usize, Partial)>,
+}
+
+/// A sink that cannot be written to.
+pub(super) struct Closed {
+    error: Errno,
+    /// The name of a file.
+    file: Option<PathBuf>,
 }
 
 impl Forwarder {
-    pub(super) fn new(output: Output, tagged: bool) -> Self {
-        let forward = |stream| Forward::new(stream, output, tagged);
-        Self { streams: [forward(Stream::Stdout), forward(Stream::Stderr)], buffer: vec![0; READ_BYTES] }
+    pub(super) fn new(targets: impl IntoIterator<Item = Target>) -> Self {
+        let clock = Clock::new();
+        let sinks = targets.into_iter().map(|target| Sink::new(target, clock)).collect();
+        Self { sinks, sources: Vec::new(), buffer: vec![0; READ_BYTES] }
     }
 
-    /// Adds the read ends of the pipes of the next rank.
-    pub(super) fn add(&mut self, pipes: [OwnedFd; 2]) {
-        for (forward, pipe) in self.streams.iter_mut().zip(pipes) {
-            forward.sources.push(Source { pipe: Some(pipe), partial: Partial::default() });
-        }
+    /// Adds the read end of a pipe, and the numbers of the sinks that its lines go to, with their tags.
+    pub(super) fn add(&mut self, pipe: OwnedFd, sinks: Vec<(usize, Tag)>) {
+        let number = self.sources.len();
+        let sinks = sinks.into_iter().map(|(sink, tag)| (sink, Partial::new(number, tag))).collect();
+        self.sources.push(Source { pipe: Some(pipe), drained: 0, sinks });
     }
 
     /// What the supervisor is to wait for.
     pub(super) fn interests<'a>(&'a self, interests: &mut Vec<Interest<'a>>) {
-        self.streams.iter().for_each(|forward| forward.interests(interests));
-    }
-
-    pub(super) fn read(&mut self, stream: Stream, rank: usize, now: Instant) {
-        self.streams[stream as usize].read(rank, &mut self.buffer, now);
-    }
-
-    pub(super) fn write(&mut self, stream: Stream) {
-        self.streams[stream as usize].write();
-    }
-
-    /// Shows prompts whose time has come.
-    pub(super) fn elapse(&mut self, now: Instant) {
-        self.streams.iter_mut().for_each(|forward| forward.elapse(now));
-    }
-
-    /// When [`Forwarder::elapse`] has something to do.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.streams.iter().filter_map(Forward::deadline).min()
-    }
-
-    /// Stops reading: what has not come by now is lost.
-    pub(super) fn stop_reading(&mut self) {
-        self.streams.iter_mut().for_each(Forward::stop_reading);
-    }
-
-    /// All pipes have ended.
-    pub(super) fn has_ended(&self) -> bool {
-        self.streams.iter().all(|forward| forward.sources.iter().all(|source| source.pipe.is_none()))
-    }
-
-    /// Everything that was read has been written.
-    pub(super) fn is_flushed(&self) -> bool {
-        self.streams.iter().all(|forward| forward.closed.is_some() || forward.lines.ready().is_empty())
-    }
-
-    /// Drops what waits to be written, when the user does not want to wait for a blocked output.
-    pub(super) fn abandon(&mut self) {
-        self.stop_reading();
-        self.streams.iter_mut().for_each(|forward| forward.written(forward.lines.ready().len()));
-    }
-
-    /// Why a stream cannot be written to any more.
-    pub(super) fn closed(&self) -> Option<Errno> {
-        self.streams.iter().find_map(|forward| forward.closed)
-    }
-}
-
-impl Forward {
-    fn new(stream: Stream, output: Output, tagged: bool) -> Self {
-        let mut forward = Self {
-            stream,
-            print: output != Output::Descriptors,
-            at_once: false,
-            sources: Vec::new(),
-            lines: Lines::new(tagged),
-            closed: None,
-        };
-        let kind = fstat(forward.target()).map(|stat| FileType::from_raw_mode(stat.st_mode));
-        forward.at_once = kind == Ok(FileType::RegularFile);
-        forward
-    }
-
-    fn interests<'a>(&'a self, interests: &mut Vec<Interest<'a>>) {
-        if !self.lines.is_full() {
-            let sources = self.sources.iter().enumerate();
-            interests.extend(sources.filter_map(|(rank, source)| {
-                Some((Token::Read(self.stream, rank), source.pipe.as_ref()?.as_fd(), PollFlags::IN))
-            }));
+        for (number, source) in self.sources.iter().enumerate() {
+            if let Some(pipe) = source.pipe.as_ref().filter(|_| self.takes(source)) {
+                interests.push((Token::Read(number), pipe.as_fd(), PollFlags::IN));
+            }
         }
-        if !self.lines.ready().is_empty() && self.closed.is_none() {
-            interests.push((Token::Write(self.stream), self.target(), PollFlags::OUT));
-        }
-    }
-
-    fn target(&self) -> BorrowedFd<'static> {
-        match self.stream {
-            Stream::Stdout => rustix::stdio::stdout(),
-            Stream::Stderr => rustix::stdio::stderr(),
-        }
-    }
-
-    fn read(&mut self, rank: usize, buffer: &mut [u8], now: Instant) {
-        let source = &mut self.sources[rank];
-        let Some(pipe) = &source.pipe else { return };
-        match read(pipe, &mut *buffer) {
-            Ok(count) if count > 0 => self.lines.accept(rank, &mut source.partial, &buffer[..count], now),
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            _ => self.end(rank),
-        }
-        self.print_ready();
-    }
-
-    fn end(&mut self, rank: usize) {
-        let source = &mut self.sources[rank];
-        source.pipe = None;
-        self.lines.end(rank, &mut source.partial);
-    }
-
-    fn stop_reading(&mut self) {
-        (0..self.sources.len()).for_each(|rank| self.end(rank));
-        self.print_ready();
-    }
-
-    fn elapse(&mut self, now: Instant) {
-        for (rank, source) in self.sources.iter_mut().enumerate() {
-            self.lines.elapse(rank, &mut source.partial, now);
-        }
-        self.print_ready();
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let prompts = self.sources.iter().filter_map(|source| source.partial.due());
-        prompts.chain(self.lines.hold_ends()).min()
-    }
-
-    fn write(&mut self) {
-        let ready = self.lines.ready();
-        let chunk = if self.at_once { ready } else { whole_lines(ready, WRITE_BYTES) };
-        match write(self.target(), chunk) {
-            Ok(count) => self.written(count),
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(error) => {
-                self.closed = Some(error);
-                self.stop_reading();
+        for (number, sink) in self.sinks.iter().enumerate() {
+            if let Some(target) = sink.descriptor().filter(|_| sink.has_work()) {
+                interests.push((Token::Write(number), target, PollFlags::OUT));
             }
         }
     }
 
-    fn written(&mut self, count: usize) {
-        self.lines.written(count);
+    /// Whether all sinks of a source have room.
+    fn takes(&self, source: &Source) -> bool {
+        source.sinks.iter().all(|(sink, partial)| !self.sinks[*sink].lines.is_full_for(partial))
     }
 
-    /// Through the macros, whose output test harnesses capture.
-    fn print_ready(&mut self) {
-        if !self.print {
-            return;
+    pub(super) fn read(&mut self, source: usize, now: Instant) {
+        let Self { sinks, sources, buffer } = self;
+        let source = &mut sources[source];
+        let Some(pipe) = &source.pipe else { return };
+        match read(pipe, &mut buffer[..]) {
+            Ok(count) if count > 0 => {
+                source.drained += count;
+                for (sink, partial) in &mut source.sinks {
+                    sinks[*sink].lines.accept(partial, &buffer[..count], now);
+                    sinks[*sink].print();
+                }
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // A pseudo-terminal that nobody has open any more ends with EIO.
+            _ => source.end(sinks, now),
         }
-        let text = String::from_utf8_lossy(self.lines.ready()).into_owned();
-        match self.stream {
-            Stream::Stdout => print!("{text}"),
-            Stream::Stderr => eprint!("{text}"),
+    }
+
+    pub(super) fn write(&mut self, sink: usize) {
+        if self.sinks[sink].write().is_err() {
+            self.stop_reading(Instant::now());
+        }
+    }
+
+    /// Shows prompts whose time has come. `now` is not later than the moment when the sources were asked for more
+    /// the last time: a line whose rest waits to be read is no prompt.
+    pub(super) fn elapse(&mut self, now: Instant) {
+        for source in &mut self.sources {
+            for (sink, partial) in &mut source.sinks {
+                let sink = &mut self.sinks[*sink];
+                if !sink.lines.is_full() {
+                    sink.lines.elapse(partial, now);
+                    sink.print();
+                }
+            }
+        }
+    }
+
+    /// When [`Forwarder::elapse`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let lines = |sink: &usize| Some(&self.sinks[*sink].lines).filter(|lines| !lines.is_full());
+        let partials = self.sources.iter().flat_map(|source| &source.sinks);
+        let prompts = partials.filter_map(|(sink, partial)| lines(sink)?.due(partial));
+        let holds = self.sinks.iter().filter(|sink| !sink.lines.is_full());
+        prompts.chain(holds.filter_map(|sink| sink.lines.hold_ends())).min()
+    }
+
+    /// Stops reading: what has not come by now is lost.
+    pub(super) fn stop_reading(&mut self, now: Instant) {
+        self.sources.iter_mut().for_each(|source| source.end(&mut self.sinks, now));
+    }
+
+    /// The last rank is gone: what it left in the pipes has to be read, but not what comes later.
+    pub(super) fn begin_drain(&mut self) {
+        self.sources.iter_mut().for_each(|source| source.drained = 0);
+    }
+
+    /// Some time later: stops reading what only other processes can still write. A source that could not be read
+    /// because its sink is slow stays, up to what a pipe holds.
+    pub(super) fn stop_waiting(&mut self, now: Instant) {
+        let Self { sinks, sources, .. } = self;
+        for source in sources {
+            let held_back =
+                source.sinks.iter().any(|(sink, partial)| sinks[*sink].lines.is_full_for(partial));
+            if !held_back || source.drained >= READ_BYTES {
+                source.end(sinks, now);
+            }
+        }
+    }
+
+    /// All pipes have ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.sources.iter().all(|source| source.pipe.is_none())
+    }
+
+    /// Everything that was read has been written.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.sinks.iter().all(|sink| !sink.has_work())
+    }
+
+    /// Drops what waits to be written, when the user does not want to wait for a blocked output.
+    pub(super) fn abandon(&mut self) {
+        self.stop_reading(Instant::now());
+        self.sinks.iter_mut().for_each(|sink| sink.lines.written(sink.lines.ready().len()));
+    }
+
+    /// A sink that cannot be written to any more.
+    pub(super) fn closed(&self) -> Option<Closed> {
+        let sink = self.sinks.iter().find(|sink| sink.closed.is_some())?;
+        let file = if let Target::File(_, name) = &sink.target { Some(name.clone()) } else { None };
+        sink.closed.map(|error| Closed { error, file })
+    }
+}
+
+impl Closed {
+    /// Whoever reads our output has gone: that is no error.
+    pub(super) fn is_unread(&self) -> bool {
+        self.file.is_none() && self.error == Errno::PIPE
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{}: {}", file.display(), self.error),
+            None => write!(f, "{}", self.error),
+        }
+    }
+}
+
+impl Source {
+    fn end(&mut self, sinks: &mut [Sink], now: Instant) {
+        if self.pipe.take().is_some() {
+            for (sink, partial) in &mut self.sinks {
+                sinks[*sink].lines.end(partial, now);
+                sinks[*sink].print();
+            }
+        }
+    }
+}
+
+impl Sink {
+    fn new(target: Target, clock: Clock) -> Self {
+        let mut sink = Self { target, at_once: false, lines: Lines::new(clock), closed: None };
+        let kind =
+            sink.descriptor().map(|target| fstat(target).map(|stat| FileType::from_raw_mode(stat.st_mode)));
+        sink.at_once = kind == Some(Ok(FileType::RegularFile));
+        sink
+    }
+
+    /// `None` if it is written to otherwise.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.target {
+            Target::Stdout => Some(rustix::stdio::stdout()),
+            Target::Stderr => Some(rustix::stdio::stderr()),
+            Target::Print | Target::PrintError => None,
+            Target::File(file, _) => Some(file.as_fd()),
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.closed.is_none() && !self.lines.ready().is_empty()
+    }
+
+    fn write(&mut self) -> Result<(), Errno> {
+        let Some(target) = self.descriptor() else { return Ok(()) };
+        let ready = self.lines.ready();
+        let chunk = if self.at_once { ready } else { whole_lines(ready, WRITE_BYTES) };
+        match write(target, chunk) {
+            Ok(count) => self.lines.written(count),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(error) => {
+                self.closed = Some(error);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is ready through the macros, if that is the way.
+    fn print(&mut self) {
+        let text = || String::from_utf8_lossy(self.lines.ready());
+        match self.target {
+            Target::Print => print!("{}", text()),
+            Target::PrintError => eprint!("{}", text()),
+            _ => return,
         }
         // A prompt must be seen; what cannot be flushed cannot be shown otherwise either.
         let _ = stdout().flush();
-        self.written(self.lines.ready().len());
+        self.lines.written(self.lines.ready().len());
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::LaunchError;
+use super::tag::Tag;
 
 /// A job as it was decided on, before anything is created.
 #[derive(Debug)]
@@ -19,10 +20,8 @@ pub struct Plan {
     pub cores: Option<usize>,
     /// Where the ranks' output goes.
     pub output: Output,
-    /// Begin every line with the rank that wrote it: `[3] text`.
-    pub tag_output: bool,
-    /// Rank 0 reads the standard input; it is empty for the others, and for rank 0 when this is false.
-    pub standard_input: bool,
+    /// Which ranks read the standard input; it is empty for the others.
+    pub input: Input,
     /// Is told what happens, for the curious.
     pub observer: Option<fn(&Event)>,
     /// A guard process ends the job when this process is killed. Needs a process with a single thread.
@@ -46,6 +45,36 @@ pub struct RankPlan {
     pub directory: Option<PathBuf>,
     /// The processors that it may use, by number; none given means all that this process may use.
     pub processors: Vec<usize>,
+    /// What becomes of its standard output.
+    pub stdout: StreamPlan,
+    /// What becomes of its standard error; `None`: what becomes of its standard output, in the order written.
+    pub stderr: Option<StreamPlan>,
+    /// Its standard output is a pseudo-terminal: programs then write line by line.
+    pub terminal: bool,
+    /// It gets this process's own standard streams, whatever is said of them elsewhere.
+    pub foreground: bool,
+}
+
+/// What becomes of what a rank writes to one of its streams. Neither shown nor kept in a file, it is dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamPlan {
+    /// It goes to the stream of the same name of this process.
+    pub shown: bool,
+    /// It goes to this file, which is created anew, with the directories that lead to it.
+    pub file: Option<PathBuf>,
+    /// What each line begins with where it meets lines of other ranks.
+    pub tag: Tag,
+}
+
+/// Which ranks read the standard input of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// None.
+    None,
+    /// This one, and it reads the very descriptor.
+    Rank(usize),
+    /// All of them, each a copy.
+    All,
 }
 
 impl Plan {
@@ -66,8 +95,7 @@ impl Plan {
             variables: Vec::new(),
             cores: None,
             output: Output::Descriptors,
-            tag_output: false,
-            standard_input: true,
+            input: Input::Rank(0),
             observer: None,
             guard: false,
             signals: None,
@@ -92,7 +120,18 @@ impl RankPlan {
             variables: Vec::new(),
             directory: None,
             processors: Vec::new(),
+            stdout: StreamPlan::shown(),
+            stderr: Some(StreamPlan::shown()),
+            terminal: false,
+            foreground: false,
         }
+    }
+}
+
+impl StreamPlan {
+    /// To the stream of the same name of this process, as it is.
+    pub fn shown() -> Self {
+        Self { shown: true, ..Self::default() }
     }
 }
 

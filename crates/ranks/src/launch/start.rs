@@ -7,7 +7,6 @@ use std::path::Path;
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::control;
@@ -15,12 +14,12 @@ use super::environment as variable;
 use super::error::LaunchError;
 use super::execute::{self, Environment, Inheritance, Program};
 use super::guard::Guard;
-use super::output::Forwarder;
 use super::plan::{Event, Output, Plan, RankPlan};
 use super::process::FIRST_INHERITED;
 use super::rank::{Process, RankProcesses};
 use super::report::Outcome;
-use super::supervise::{SWEEP, Supervisor};
+use super::streams::{self, End, Streams};
+use super::supervise::{Flow, SWEEP, Supervisor};
 use super::{cleanup, cores, create};
 
 /// Runs a job from its start to its end: returns when its last process is gone.
@@ -45,7 +44,10 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
     });
     let mut starter = Starter::new(&plan, id, job.segment().descriptor())?;
     let outcome = match starter.start_all() {
-        Ok(()) => Supervisor::new(job, id, starter.started, signals).run(),
+        Ok(()) => {
+            let Starter { started, streams: Streams { forwarder, feeder, .. }, .. } = starter;
+            Supervisor::new(job, id, started, Flow { output: forwarder, input: feeder }, signals).run()
+        }
         Err(error) => {
             abandon(starter.started.ranks, id);
             Err(error)
@@ -67,7 +69,6 @@ fn abandon(ranks: Vec<RankProcesses>, id: u64) {
 /// The processes of a job and what the launcher has in common with them.
 pub(super) struct Started {
     pub(super) ranks: Vec<RankProcesses>,
-    pub(super) output: Forwarder,
     /// The launcher's end of the control pipe.
     pub(super) control: OwnedFd,
     /// The descriptors that the ranks inherit: segment, control pipe. Kept, so that the pipe does not end
@@ -81,12 +82,13 @@ struct Starter<'p> {
     /// What ranks read and write whose streams lead nowhere.
     null: OwnedFd,
     open_files: Rlimit,
+    streams: Streams<'p>,
     started: Started,
 }
 
 impl<'p> Starter<'p> {
     fn new(plan: &'p Plan, id: u64, segment: BorrowedFd<'_>) -> Result<Self, LaunchError> {
-        let open_files = allow_open_files(plan.ranks.len());
+        let open_files = allow_open_files(plan);
         let (control, control_write) =
             control::pipe().map_err(LaunchError::system("create the control pipe"))?;
         let inherited = high_number(segment)
@@ -94,33 +96,33 @@ impl<'p> Starter<'p> {
             .map_err(LaunchError::system("duplicate a descriptor for the ranks"))?;
         let null = fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(LaunchError::system("open /dev/null"))?;
-        let output = Forwarder::new(plan.output, plan.tag_output);
-        let started = Started { ranks: Vec::new(), output, control, inherited };
-        Ok(Self { plan, id, null, open_files, started })
+        let streams = Streams::new(plan)?;
+        let started = Started { ranks: Vec::new(), control, inherited };
+        Ok(Self { plan, id, null, open_files, streams, started })
     }
 
     fn start_all(&mut self) -> Result<(), LaunchError> {
         for (rank, plan) in self.plan.ranks.iter().enumerate() {
-            self.start(rank, plan).map_err(|source| explain(plan, rank, source))?;
+            let streams = self.streams.of_rank(rank)?;
+            self.start(rank, plan, streams).map_err(|source| explain(plan, rank, source))?;
         }
         Ok(())
     }
 
-    fn start(&mut self, rank: usize, plan: &RankPlan) -> io::Result<()> {
-        let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
+    fn start(&mut self, rank: usize, plan: &RankPlan, streams: [End; 3]) -> io::Result<()> {
         let null = self.null.as_fd();
-        let reads = rank == 0 && self.plan.standard_input;
         let mut environment = self.environment(rank, plan);
         let mut inheritance = Inheritance {
-            streams: [(!reads).then_some(null), Some(stdout_write.as_fd()), Some(stderr_write.as_fd())],
+            streams: streams.each_ref().map(|end| end.descriptor(null)),
             descriptors: self.started.inherited.iter().map(AsFd::as_fd).collect(),
             processors: (!plan.processors.is_empty()).then(|| cores::set(&plan.processors)),
             open_files: self.open_files,
         };
         let spawn_output;
-        if self.plan.output == (Output::Print { drop_before_spawn: true }) {
-            spawn_output = high_number(stdout_write.as_fd())?;
+        if let (Output::Print { drop_before_spawn: true }, End::Descriptor(output)) =
+            (self.plan.output, &streams[1])
+        {
+            spawn_output = high_number(output.as_fd())?;
             inheritance.streams[1] = Some(null);
             inheritance.descriptors.push(spawn_output.as_fd());
             environment.extend([text(variable::SPAWN_OUTPUT_FD, spawn_output.as_raw_fd())]);
@@ -129,7 +131,6 @@ impl<'p> Starter<'p> {
         let (pid, pidfd) = execute::start(&program, &inheritance)?;
         self.plan.tell(|| Event::Started { rank, pid: pid.as_raw_nonzero().get() as u32 });
         self.started.ranks.push(RankProcesses { child: Process::new(pid, pidfd), attached: None });
-        self.started.output.add([stdout, stderr]);
         Ok(())
     }
 
@@ -177,9 +178,9 @@ fn high_number(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Raises the limit of open files if the job needs more; returns the limit that the ranks are to have.
-fn allow_open_files(ranks: usize) -> Rlimit {
-    // Per rank two pipes and two pidfds, and some for everything else.
-    let needed = (4 * ranks + 128) as u64;
+fn allow_open_files(plan: &Plan) -> Rlimit {
+    // Per rank three pipes and two pidfds, and some for everything else.
+    let needed = (5 * plan.ranks.len() + streams::open_files(plan) + 128) as u64;
     let before = getrlimit(Resource::Nofile);
     if before.current.is_some_and(|current| current < needed) {
         let current = before.maximum.map_or(needed, |maximum| maximum.min(needed));

@@ -13,7 +13,8 @@ use super::cleanup;
 use super::control::{self, Record};
 use super::environment::job_text;
 use super::error::LaunchError;
-use super::output::Stream;
+use super::input::Feeder;
+use super::output::{Closed, Forwarder};
 use super::rank::{Process, RankProcesses};
 use super::report::{Ended, Failure, Outcome};
 use super::signals::{self, Arrival};
@@ -32,7 +33,8 @@ const TERMINATION: Duration = Duration::from_secs(5);
 const STOPPING: Duration = Duration::from_millis(200);
 /// Time between two looks at whether they are.
 const STOPPING_PAUSE: Duration = Duration::from_millis(1);
-/// How long output is awaited after the last rank, from processes that kept its pipes open.
+/// How long output is awaited after the last rank, from processes that kept its pipes open. What the ranks wrote
+/// is read in any case, however slow our own output is.
 const DRAIN: Duration = Duration::from_millis(200);
 /// How long the launcher goes on killing what is left of a failed job.
 pub(super) const SWEEP: Duration = Duration::from_secs(2);
@@ -44,8 +46,10 @@ pub(super) enum Token {
     Signals,
     Child(usize),
     Attached(usize),
-    Read(Stream, usize),
-    Write(Stream),
+    Read(usize),
+    Write(usize),
+    Input,
+    Feed(usize),
 }
 
 /// An event to wait for.
@@ -70,10 +74,17 @@ struct First {
     ended: Option<Ended>,
 }
 
+/// What the ranks write and read, on its way.
+pub(super) struct Flow {
+    pub(super) output: Forwarder,
+    pub(super) input: Feeder,
+}
+
 pub(super) struct Supervisor {
     job: Job,
     id: u64,
     started: Started,
+    flow: Flow,
     signals: Option<OwnedFd>,
     begin: Instant,
     phase: Phase,
@@ -87,12 +98,13 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(job: Job, id: u64, started: Started, signals: Option<OwnedFd>) -> Self {
+    pub(super) fn new(job: Job, id: u64, started: Started, flow: Flow, signals: Option<OwnedFd>) -> Self {
         let last_states = vec![rank_state::EMPTY; started.ranks.len()];
         Self {
             job,
             id,
             started,
+            flow,
             signals,
             begin: Instant::now(),
             phase: Phase::Running,
@@ -106,18 +118,21 @@ impl Supervisor {
 
     /// Returns when no process of the job is left and all output is written.
     pub(super) fn run(mut self) -> Result<Outcome, LaunchError> {
+        let mut asked = Instant::now();
         loop {
+            self.flow.output.elapse(asked);
             self.act_in_time(Instant::now());
             if self.has_finished() {
                 return Ok(self.outcome());
             }
             let events = self.wait().map_err(LaunchError::system("wait for the ranks"))?;
+            asked = Instant::now();
             events.into_iter().for_each(|token| self.handle(token));
         }
     }
 
     fn has_finished(&self) -> bool {
-        self.drain_until.is_some() && self.started.output.has_ended() && self.started.output.is_flushed()
+        self.drain_until.is_some() && self.flow.output.has_ended() && self.flow.output.is_flushed()
     }
 
     /// Does what is due at `now`.
@@ -125,14 +140,16 @@ impl Supervisor {
         if matches!(self.phase, Phase::Stopping { kill_at } if kill_at <= now) {
             self.kill();
         }
-        self.started.output.elapse(now);
         match self.drain_until {
             None if self.started.ranks.iter().all(|rank| rank.has_ended()) => self.sweep(),
-            Some(end) if end <= now => self.started.output.stop_reading(),
+            Some(end) if end <= now => {
+                self.flow.output.stop_waiting(now);
+                self.drain_until = Some(now + DRAIN);
+            }
             _ => {}
         }
-        if self.started.output.closed().is_some() && self.phase == Phase::Running {
-            self.started.output.stop_reading();
+        if self.flow.output.closed().is_some() && self.phase == Phase::Running {
+            self.flow.output.stop_reading(now);
             self.stop(None, GRACE);
         }
     }
@@ -142,6 +159,7 @@ impl Supervisor {
         if self.phase != Phase::Running {
             cleanup::kill_all(&job_text(self.id), SWEEP);
         }
+        self.flow.output.begin_drain();
         self.drain_until = Some(Instant::now() + DRAIN);
     }
 
@@ -174,7 +192,8 @@ impl Supervisor {
             interests
                 .extend(alive.filter_map(|(token, process)| Some((token, process.pidfd()?, PollFlags::IN))));
         }
-        self.started.output.interests(&mut interests);
+        self.flow.output.interests(&mut interests);
+        self.flow.input.interests(&mut interests);
         interests
     }
 
@@ -183,8 +202,8 @@ impl Supervisor {
             Phase::Stopping { kill_at } => Some(kill_at),
             _ => None,
         };
-        let drain_until = self.drain_until.filter(|_| !self.started.output.has_ended());
-        let next = [kill_at, drain_until, self.started.output.deadline()].into_iter().flatten().min()?;
+        let drain_until = self.drain_until.filter(|_| !self.flow.output.has_ended());
+        let next = [kill_at, drain_until, self.flow.output.deadline()].into_iter().flatten().min()?;
         let time = next.saturating_duration_since(Instant::now());
         Some(Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) })
     }
@@ -195,8 +214,10 @@ impl Supervisor {
             Token::Signals => self.read_signals(),
             Token::Child(rank) => self.child_event(rank),
             Token::Attached(rank) => self.attached_event(rank),
-            Token::Read(stream, rank) => self.started.output.read(stream, rank, Instant::now()),
-            Token::Write(stream) => self.started.output.write(stream),
+            Token::Read(source) => self.flow.output.read(source, Instant::now()),
+            Token::Write(sink) => self.flow.output.write(sink),
+            Token::Input => self.flow.input.read(),
+            Token::Feed(reader) => self.flow.input.write(reader),
         }
     }
 
@@ -329,7 +350,7 @@ impl Supervisor {
     fn signal_arrived(&mut self, Arrival { signal, from_process }: Arrival) {
         let ends_job = matches!(signal, Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT);
         if ends_job && (self.interrupted.is_some() || self.drain_until.is_some()) {
-            self.started.output.abandon();
+            self.flow.output.abandon();
             return self.kill();
         }
         if from_process {
@@ -360,14 +381,14 @@ impl Supervisor {
     }
 
     fn outcome(&self) -> Outcome {
-        let closed = self.started.output.closed();
+        let closed = self.flow.output.closed();
         Outcome {
             failure: self.first.map(|first| self.failure(first)),
             interrupted: self.interrupted.map(Signal::as_raw),
             stopped: self.stopped,
             never_attached: self.never_attached(),
-            output_closed: closed == Some(Errno::PIPE),
-            output_error: closed.filter(|&error| error != Errno::PIPE).map(|error| error.to_string()),
+            output_closed: closed.as_ref().is_some_and(Closed::is_unread),
+            output_error: closed.filter(|closed| !closed.is_unread()).map(|closed| closed.to_string()),
         }
     }
 

@@ -10,7 +10,7 @@ use super::identity::{Call, VARIABLE};
 use super::{SpawnError, child, harness};
 use crate::World;
 use crate::error::Result;
-use crate::launch::{self, LaunchError, Outcome, Output, Plan, RankPlan};
+use crate::launch::{self, Input, LaunchError, Outcome, Output, Plan, RankPlan};
 
 /// Runs `body` as a job of `ranks` ranks, each in a process of its own, and waits for all of them.
 ///
@@ -139,7 +139,7 @@ impl Copy {
         let rank = RankPlan::new(self.program, self.arguments);
         let mut plan = Plan::equal(ranks, rank)?;
         plan.variables = vec![(VARIABLE.into(), call.encode(std::process::id()).into())];
-        plan.standard_input = !is_test;
+        plan.input = if is_test { Input::None } else { Input::Rank(0) };
         plan.output = if is_test { Output::Print { drop_before_spawn: true } } else { Output::Descriptors };
         Ok(plan)
     }
