@@ -1,9 +1,7 @@
 //! Windows of non-blocking sends and receives, one way or both ways.
 
-use std::cell::Cell;
-
 use anyhow::Result;
-use ranks::Tag;
+use ranks::{Overlap, Tag};
 
 use crate::bench::Bench;
 use crate::latency::{DATA, confirm_peer};
@@ -23,10 +21,11 @@ fn send_window(bench: &mut Bench<'_>, peer: usize) -> Result<()> {
 }
 
 fn receive_window(bench: &mut Bench<'_>, peer: usize) -> Result<()> {
-    let buffer = Cell::from_mut(&mut *bench.buffer).as_slice_of_cells();
+    let buffer = Overlap::new(bench.buffer);
     bench.world.scope(|scope| {
         for index in 0..bench.window {
-            scope.irecv_cells(&buffer[index * bench.stride..][..bench.size], (peer, DATA))?;
+            let start = index * bench.stride;
+            scope.irecv_overlapping(buffer.part(start..start + bench.size), (peer, DATA))?;
         }
         Ok(())
     })?;
@@ -50,10 +49,11 @@ pub(crate) fn one_way(bench: &mut Bench<'_>) -> Result<()> {
 pub(crate) fn both_ways(bench: &mut Bench<'_>) -> Result<()> {
     let peer = bench.peer();
     let data = &*bench.data;
-    let buffer = Cell::from_mut(&mut *bench.buffer).as_slice_of_cells();
+    let buffer = Overlap::new(bench.buffer);
     bench.world.scope(|scope| {
         for index in 0..bench.window {
-            scope.irecv_cells(&buffer[index * bench.stride..][..bench.size], (peer, DATA))?;
+            let start = index * bench.stride;
+            scope.irecv_overlapping(buffer.part(start..start + bench.size), (peer, DATA))?;
         }
         for index in 0..bench.window {
             scope.isend(&data[index * bench.stride..][..bench.size], (peer, DATA))?;

@@ -1,7 +1,7 @@
 //! What a ring cell says: the header of every message, and the control cells of long ones.
 //!
 //! ```text
-//! offset  message (EAGER, RENDEZVOUS)              CHUNK             DATA        MATCH
+//! offset  message (EAGER, RENDEZVOUS, OFFER)       CHUNK             DATA        MATCH
 //!  0      sequence         u32   (shm-core ring)
 //!  4      payload bytes    u16   (shm-core ring)
 //!  6      kind and flags   u16
@@ -12,6 +12,12 @@
 //! 24      length in bytes  u64
 //! 32      payload, first 32 bytes                                    payload
 //!         RENDEZVOUS: message id u32
+//!         OFFER: message id u32, transfer u32, address u64, seal u64
+//!
+//!         INVITE            PULLED, PUSHED
+//!  8      message id        message id
+//! 12      address  u64      blocks
+//! 20      seal     u64
 //! ```
 //!
 //! A message id is chosen by the sender and valid between one sender and one receiver until its last byte.
@@ -28,6 +34,14 @@ pub(crate) const CHUNK: u16 = 3;
 pub(crate) const DATA: u16 = 4;
 /// Receiver to sender: the message has been matched, send the rest.
 pub(crate) const MATCH: u16 = 5;
+/// The payload stays with the sender until the receiver copies it directly (`engine/direct.rs`).
+pub(crate) const OFFER: u16 = 6;
+/// Receiver to sender: an offered message goes there, copy along.
+pub(crate) const INVITE: u16 = 7;
+/// Receiver to sender: so many blocks of an offered message are copied, and no more will be by this side.
+pub(crate) const PULLED: u16 = 8;
+/// Sender to receiver: the same.
+pub(crate) const PUSHED: u16 = 9;
 
 const KIND_MASK: u16 = 0x00ff;
 /// The send completes only when the message is matched.
@@ -87,6 +101,17 @@ pub(crate) fn kind(body: &Body) -> u16 {
 /// The words of a control cell.
 pub(crate) fn control_words(message: u32, chunk: u32, bytes: u32) -> [u32; CELL_WORDS] {
     [message, chunk, bytes, 0, 0, 0]
+}
+
+/// The words of an INVITE cell.
+pub(crate) fn invite_words(message: u32, address: u64, seal: u64) -> [u32; CELL_WORDS] {
+    [message, address as u32, (address >> 32) as u32, seal as u32, (seal >> 32) as u32, 0]
+}
+
+/// Address and seal of an INVITE cell.
+pub(crate) fn invitation(words: &[u32; CELL_WORDS]) -> (u64, u64) {
+    let long = |at: usize| u64::from(words[at]) | u64::from(words[at + 1]) << 32;
+    (long(1), long(3))
 }
 
 #[cfg(test)]

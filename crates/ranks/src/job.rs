@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use shm_core::board::Seat;
 use shm_core::bytes::{LINE_BYTES, SharedBytes};
+use shm_core::direct::{Probe, Remote, Transfer};
 use shm_core::pool::Pool;
 use shm_core::ring::{Cell, Ring, RingHeader};
 use shm_core::{Bell, Doorbell, Segment};
 
-use crate::layout::{CALL_SITES, CallSiteEntry, Geometry, JobHeader, RankControl, rank_state};
+use crate::layout::{CALL_SITES, CallSiteEntry, Geometry, JobHeader, RankControl, TRANSFERS, rank_state};
 
 /// The mapped segment of a job.
 pub(crate) struct Job {
@@ -86,6 +87,24 @@ impl Job {
         self.control(rank).life.state.load(Acquire)
     }
 
+    /// Says by which word others make sure that they reach the memory of this process, which is to be `rank`.
+    pub(crate) fn introduce(&self, rank: usize) {
+        let (life, probe) = (&self.control(rank).life, Probe::of_this_process());
+        life.probe_address.store(probe.address, Relaxed);
+        life.probe_value.store(probe.value, Relaxed);
+    }
+
+    /// The memory of `rank`, if it has attached and the system permits it.
+    pub(crate) fn memory_of(&self, rank: usize) -> Option<Remote> {
+        if self.state(rank) != rank_state::ATTACHED {
+            return None;
+        }
+        let life = &self.control(rank).life;
+        let probe =
+            Probe { address: life.probe_address.load(Relaxed), value: life.probe_value.load(Relaxed) };
+        Remote::open(life.pid.load(Relaxed), probe)
+    }
+
     /// Claims the title of first failure for `rank`; false if another rank holds it.
     pub(crate) fn claim_first_failure(&self, rank: usize) -> bool {
         let mine = rank as u32 + 1;
@@ -112,6 +131,11 @@ impl Job {
         let lines = pool_chunks * chunk_bytes / LINE_BYTES;
         let bytes = self.segment.slice_at(range.end - pool_chunks * chunk_bytes, lines);
         Pool::new(self.segment.slice_at(range.start, pool_chunks), SharedBytes::new(bytes))
+    }
+
+    /// The transfers of messages that `rank` sends directly. Their range has to be reserved before it is used.
+    pub(crate) fn transfers(&self, rank: usize) -> &[Transfer] {
+        self.segment.slice_at(self.geometry.transfers(rank).start, TRANSFERS)
     }
 
     /// The place of `rank` on the collective board. Its range has to be reserved before it is written.

@@ -7,6 +7,7 @@
 //! ..       call-site table                            reserved by the launcher
 //! ..       boards: 2 × board_bytes per rank           reserved by their rank, at its first collective
 //! ..       rings: ranks × ranks, row = sender         reserved by the sender, at its first message to that rank
+//! ..       transfers: one page or two per rank        reserved by the sender, at its first direct message
 //! ..       pools: one per rank                        reserved by their rank, at its first long message
 //! ```
 //!
@@ -22,6 +23,7 @@ use std::mem::size_of;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
+use shm_core::direct::Copying;
 use shm_core::{Doorbell, SharedLayout};
 
 /// The kind that a job's segment carries in its header: `RANK`.
@@ -54,6 +56,8 @@ pub(crate) struct JobHeader {
     pub(crate) departures: AtomicU32,
     /// Ranks that have opened all semaphores (named-semaphores build).
     pub(crate) semaphores_opened: AtomicU32,
+    /// Messages of so many bytes or more are copied directly, where the system permits it.
+    pub(crate) direct_from: AtomicU64,
 }
 
 /// The states of [`RankControl::state`].
@@ -84,6 +88,8 @@ pub(crate) struct RankControl {
     pub(crate) status: StatusLine,
     pub(crate) awaited_peers: PeersLine,
     pub(crate) unreceived: Unreceived,
+    /// Whether the rank is copying into or out of another one's memory.
+    pub(crate) copying: Copying,
     /// Length of `last_words` in bytes; written after them (Release).
     pub(crate) last_words_length: AtomicU32,
     pub(crate) reserved: AtomicU32,
@@ -106,6 +112,10 @@ pub(crate) struct Life {
     pub(crate) leaving: AtomicU32,
     /// 1 once the exit handler ran without a detach before it: the process called `exit`.
     pub(crate) exited: AtomicU32,
+    /// A word of the process by which others make sure that they reach its memory, valid when state is ATTACHED.
+    pub(crate) probe_address: AtomicU64,
+    /// What that word says.
+    pub(crate) probe_value: AtomicU64,
 }
 
 /// Ranks that have announced their ring to this rank, one bit each.
@@ -210,10 +220,14 @@ unsafe impl SharedLayout for RankControl {}
 
 const _: () = {
     assert!(size_of::<JobHeader>() == 64);
+    assert!(size_of::<Life>() == 64);
     assert!(size_of::<RankControl>() <= PAGE);
     assert!(size_of::<CollectiveLine>() == 64);
     assert!(size_of::<StatusLine>() == 64);
 };
+
+/// Direct messages that one rank may have under way; more go through its pool.
+pub(crate) const TRANSFERS: usize = 128;
 
 /// Sizes and offsets of a job with a given number of ranks. The same in every process of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,8 +296,14 @@ impl Geometry {
         block(self.board(self.ranks).start, index, self.ring_size())
     }
 
+    pub(crate) fn transfers(&self, rank: usize) -> Range<usize> {
+        const SIZE: usize = TRANSFERS * size_of::<shm_core::direct::Transfer>();
+        const { assert!(SIZE.is_multiple_of(PAGE)) };
+        block(self.ring(self.ranks, 0).start, rank, SIZE)
+    }
+
     pub(crate) fn pool(&self, rank: usize) -> Range<usize> {
-        block(self.ring(self.ranks, 0).start, rank, self.pool_size())
+        block(self.transfers(self.ranks).start, rank, self.pool_size())
     }
 
     /// Bytes of the whole segment.
@@ -343,7 +363,8 @@ mod tests {
             let geometry = Geometry::new(ranks);
             assert!(geometry.control(ranks) <= geometry.board(0).start);
             assert_eq!(geometry.board(ranks).start, geometry.ring(0, 0).start);
-            assert_eq!(geometry.ring(ranks - 1, ranks - 1).end, geometry.pool(0).start);
+            assert_eq!(geometry.ring(ranks - 1, ranks - 1).end, geometry.transfers(0).start);
+            assert_eq!(geometry.transfers(ranks).start, geometry.pool(0).start);
             assert_eq!(geometry.pool(ranks - 1).end, geometry.size());
             assert!(geometry.pool_chunks > ranks);
             assert!(

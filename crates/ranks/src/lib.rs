@@ -67,7 +67,7 @@ pub use reduction::{
     Product, Reduction, Sum,
 };
 pub use request::{Cancel, Request, wait_all, wait_any};
-pub use scope::{Scope, ScopedRequest};
+pub use scope::{Overlap, Scope, ScopedRequest};
 pub use spawn::{Spawn, SpawnError, spawn};
 pub use status::Status;
 pub use world::{World, init};

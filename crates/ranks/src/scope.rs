@@ -8,6 +8,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
+use std::ops::Range;
+use std::ptr::NonNull;
 
 use bytemuck::{NoUninit, Pod};
 
@@ -37,6 +39,36 @@ pub struct ScopedRequest<'scope, O> {
     pending: &'scope Pending<'scope>,
     operation: Option<Operation>,
     output: PhantomData<O>,
+}
+
+/// Memory that is lent to several receives of a [`Scope`] at once, for messages of which any one will do: see
+/// [`Scope::irecv_overlapping`]. Where messages overlap, each byte is that of one of them.
+///
+/// It cannot be looked at while it is lent: other processes may be writing to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Overlap<'env, T> {
+    start: NonNull<T>,
+    length: usize,
+    memory: PhantomData<&'env Cell<T>>,
+}
+
+impl<'env, T: Pod> Overlap<'env, T> {
+    /// Lends `buffer`.
+    pub fn new(buffer: &'env mut [T]) -> Self {
+        Self { length: buffer.len(), start: NonNull::from(buffer).cast(), memory: PhantomData }
+    }
+
+    /// A part of it.
+    ///
+    /// # Panics
+    ///
+    /// If the range is not within it.
+    pub fn part(self, range: Range<usize>) -> Self {
+        let Range { start, end } = range;
+        assert!(start <= end && end <= self.length, "{start}..{end} of {} elements", self.length);
+        // SAFETY: within the buffer, as just checked.
+        Self { start: unsafe { self.start.add(start) }, length: end - start, ..self }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,8 +188,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.receive::<T>(buffer, from.into(), caller)
     }
 
-    /// Like [`Scope::irecv`], into cells: they can be read while they are lent, and lent to several receives at once,
-    /// for messages of which any one will do. Where messages overlap, each byte is that of one of them.
+    /// Like [`Scope::irecv`], into memory that is lent to several receives at once.
     ///
     /// # Errors
     ///
@@ -166,13 +197,14 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     /// # Examples
     ///
     /// ```
-    /// use std::cell::Cell;
+    /// use ranks::Overlap;
+    ///
     /// ranks::spawn(2, |world| {
     ///     let mut latest = [0];
-    ///     let cells = Cell::from_mut(&mut latest[..]).as_slice_of_cells();
+    ///     let overlap = Overlap::new(&mut latest);
     ///     let result = world.scope(|scope| match world.rank() {
     ///         0 => [1, 2].iter().try_for_each(|value| world.send(&[*value], 1)),
-    ///         _ => (0..2).try_for_each(|_| scope.irecv_cells(cells, 0).map(drop)),
+    ///         _ => (0..2).try_for_each(|_| scope.irecv_overlapping(overlap, 0).map(drop)),
     ///     });
     ///     result.unwrap();
     ///     assert_eq!(latest != [0], world.rank() == 1);
@@ -180,14 +212,15 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     /// # Ok::<(), ranks::Error>(())
     /// ```
     #[track_caller]
-    pub fn irecv_cells<T: Pod>(
+    pub fn irecv_overlapping<T: Pod>(
         &'scope self,
-        buffer: &'env [Cell<T>],
+        buffer: Overlap<'env, T>,
         from: impl Into<Source>,
     ) -> Result<ScopedRequest<'scope, Status>> {
-        let caller = Caller::new("irecv_cells");
-        // SAFETY: `pending` withdraws the buffer before `'env` ends; a `Pod` is valid for any bytes.
-        let buffer = unsafe { Incoming::borrowed_cells(buffer) };
+        let caller = Caller::new("irecv_overlapping");
+        // SAFETY: `pending` withdraws the buffer before `'env` ends, and nobody else sees it before; a `Pod` is valid for
+        // any bytes.
+        let buffer = unsafe { Incoming::overlapping(buffer.start.cast(), buffer.length * size_of::<T>()) };
         self.receive::<T>(buffer, from.into(), caller)
     }
 

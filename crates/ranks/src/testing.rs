@@ -11,8 +11,12 @@ use crate::world::World;
 
 /// Runs `body` as `ranks` ranks, and passes on the first panic.
 pub(crate) fn run(ranks: usize, body: impl Fn(&World) + Sync) {
-    // Lanes borrow the mapping for as long as the process lives, as in a real rank.
-    let job: &'static Job = Box::leak(Box::new(in_process(ranks).unwrap()));
+    run_in(Box::leak(Box::new(in_process(ranks).unwrap())), body);
+}
+
+/// Like [`run`]. Lanes borrow the mapping for as long as the process lives, as in a real rank.
+fn run_in(job: &'static Job, body: impl Fn(&World) + Sync) {
+    let ranks = job.geometry().ranks;
     let rank = |rank| {
         let world = World::attached(Attachment::of_thread(job, rank));
         body(&world);
@@ -36,7 +40,7 @@ mod damage {
 
     fn cell() -> impl Strategy<Value = (u16, [u32; 6], Vec<u8>)> {
         // Mostly kinds and small numbers that exist: nonsense that is nearly right goes deepest.
-        let kind = prop_oneof![4 => 0..7u16, 1 => any::<u16>()];
+        let kind = prop_oneof![4 => 0..11u16, 1 => any::<u16>()];
         let word = prop_oneof![6 => 0..4u32, 1 => any::<u32>()];
         let from_one = prop::bool::weighted(0.8);
         let words = (prop::array::uniform6(word), from_one).prop_map(|(mut words, from_one)| {
@@ -77,21 +81,46 @@ mod damage {
 mod smoke {
     use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-    use super::run;
+    use super::{run, run_in};
+    use crate::World;
+    use crate::job::Job;
+    use crate::launch::in_process;
     use crate::status::operation_name;
     use crate::{ANY_SOURCE, Sum, wait_all};
 
+    fn exchange_of_every_length(world: &World) {
+        let other = 1 - world.rank();
+        for length in [0, 1, 4, 5, 100, 1000, 2048, 2049, 5000, 16_000, 100_000, 3_000_000] {
+            let data: Vec<u32> = (0..length as u32).map(|i| i * 7 + world.rank() as u32).collect();
+            let mut back = vec![0u32; length];
+            let status = world.sendrecv(&data, (other, 3), &mut back, (other, 3)).unwrap();
+            assert_eq!((status.count::<u32>(), status.source, status.tag), (length, other, 3));
+            assert!(back.iter().zip(0..).all(|(&v, i)| v == i * 7 + other as u32), "{length}");
+        }
+    }
+
     #[test]
     fn messages_of_all_lanes_arrive() {
-        run(2, |world| {
-            let other = 1 - world.rank();
-            for length in [0, 1, 4, 5, 100, 1000, 2048, 2049, 5000, 16_000, 100_000, 3_000_000] {
-                let data: Vec<u32> = (0..length as u32).map(|i| i * 7 + world.rank() as u32).collect();
-                let mut back = vec![0u32; length];
-                let status = world.sendrecv(&data, (other, 3), &mut back, (other, 3)).unwrap();
-                assert_eq!((status.count::<u32>(), status.source, status.tag), (length, other, 3));
-                assert!(back.iter().zip(0..).all(|(&v, i)| v == i * 7 + other as u32), "{length}");
+        run(2, exchange_of_every_length);
+    }
+
+    #[test]
+    fn messages_arrive_where_nothing_is_copied_directly() {
+        let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+        job.header().direct_from.store(u64::MAX, Relaxed);
+        run_in(job, exchange_of_every_length);
+    }
+
+    #[test]
+    fn messages_arrive_where_one_rank_does_not_reach_the_other() {
+        let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+        run_in(job, |world| {
+            if world.rank() == 0 {
+                // What rank 1 would have to find in the memory of rank 0, which offers all the same.
+                job.control(0).life.probe_value.fetch_xor(1, Relaxed);
             }
+            world.barrier().unwrap();
+            exchange_of_every_length(world);
         });
     }
 

@@ -63,6 +63,10 @@ impl Attachment {
     /// A rank that is a thread of a test.
     #[cfg(test)]
     pub(crate) fn of_thread(job: &'static Job, rank: usize) -> Self {
+        let life = &job.control(rank).life;
+        life.pid.store(std::process::id(), Relaxed);
+        job.introduce(rank);
+        life.state.store(rank_state::ATTACHED, Release);
         Self { job, rank, control: None }
     }
 
@@ -155,7 +159,9 @@ fn claim(job: &Job, rank: usize) -> Result<(), AttachError> {
         return Err(taken(job, rank, pid));
     }
     life.start_time.store(start, Relaxed);
-    // SYNC attach: the launcher that reads the new state finds pid and start time.
+    job.introduce(rank);
+    shm_core::direct::admit(job.header().launcher_pid.load(Relaxed));
+    // SYNC attach: who reads the new state finds pid, start time and probe.
     let claimed = life.state.compare_exchange(rank_state::EMPTY, rank_state::ATTACHED, Release, Acquire);
     claimed.map(drop).map_err(|_| taken(job, rank, pid))
 }

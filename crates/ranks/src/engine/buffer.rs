@@ -8,7 +8,8 @@
 #![allow(unsafe_code)]
 
 use std::any::Any;
-use std::cell::Cell;
+use std::ops::Range;
+use std::ptr::NonNull;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -148,8 +149,7 @@ pub(crate) struct BorrowedBuffer {
     length: usize,
 }
 
-// SAFETY: the memory is plain bytes, writable from any one thread: behind an exclusive borrow, or in cells that
-// belong to the one thread which has borrowed the world too.
+// SAFETY: the memory is plain bytes that nobody else looks at, writable from any one thread.
 unsafe impl Send for BorrowedBuffer {}
 
 impl Incoming {
@@ -160,11 +160,14 @@ impl Incoming {
         Self::Borrowed(BorrowedBuffer { start: bytes.as_mut_ptr(), length: bytes.len() })
     }
 
+    /// Memory that several receives fill.
+    ///
     /// # Safety
     ///
-    /// The engine must drop the result before the borrow of `cells` ends. `T` must be valid for any bytes.
-    pub(crate) unsafe fn borrowed_cells<T>(cells: &[Cell<T>]) -> Self {
-        Self::Borrowed(BorrowedBuffer { start: cells.as_ptr().cast_mut().cast(), length: size_of_val(cells) })
+    /// `length` bytes from `start` on may be written until the engine has dropped the result, and nobody but the engine
+    /// looks at them.
+    pub(crate) unsafe fn overlapping(start: NonNull<u8>, length: usize) -> Self {
+        Self::Borrowed(BorrowedBuffer { start: start.as_ptr(), length })
     }
 
     pub(crate) fn prepare(&mut self, length: u64) -> Result<(), Unfit> {
@@ -177,13 +180,41 @@ impl Incoming {
         }
     }
 
+    /// Where the memory begins, for another process that fills it; `None` if what comes is to be thrown away.
+    pub(crate) fn address(&mut self) -> Option<u64> {
+        let start = match self {
+            Self::Owned(buffer) => buffer.bytes_mut().as_mut_ptr(),
+            Self::Borrowed(buffer) => buffer.start,
+            Self::Discard => return None,
+        };
+        Some(start.expose_provenance() as u64)
+    }
+
+    /// A part of the memory to fill, while another process may fill others; `None` if what comes is to be thrown away.
+    ///
+    /// # Panics
+    ///
+    /// If the range is not within the memory.
+    pub(crate) fn piece(&mut self, range: Range<usize>) -> Option<&mut [u8]> {
+        match self {
+            Self::Owned(buffer) => Some(&mut buffer.bytes_mut()[range]),
+            Self::Borrowed(buffer) => {
+                assert!(range.start <= range.end && range.end <= buffer.length);
+                // SAFETY: the range is within the slice, as just checked, which by the contract of `borrowed` is still
+                // exclusively borrowed; what another process fills meanwhile is not part of the result.
+                Some(unsafe { std::slice::from_raw_parts_mut(buffer.start.add(range.start), range.len()) })
+            }
+            Self::Discard => None,
+        }
+    }
+
     /// The memory to fill; `None` if what comes is to be thrown away.
     pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match self {
             Self::Owned(buffer) => Some(buffer.bytes_mut()),
             Self::Borrowed(buffer) => {
-                // SAFETY: by the contract of `borrowed` the slice is still exclusively borrowed; cells may be written
-                // by their thread, and nobody else looks at them while it is in here.
+                // SAFETY: by the contract of `borrowed` the slice is still exclusively borrowed; in memory that
+                // receives share the engine, which is one thread, is at one of them at a time.
                 Some(unsafe { std::slice::from_raw_parts_mut(buffer.start, buffer.length) })
             }
             Self::Discard => None,

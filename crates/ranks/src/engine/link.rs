@@ -1,15 +1,19 @@
 //! What this rank knows of one other rank: both rings, what waits to go out, and the credit left.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
+use shm_core::direct::Remote;
 use shm_core::pool::Reader;
-use shm_core::ring::{Consumer, Producer};
+use shm_core::ring::{CELL_WORDS, Consumer, Producer};
 use shm_core::{Bell, Doorbell, SegmentError};
 
-use super::OperationId;
 use super::receive::Inflow;
+use super::{OperationId, direct};
+use crate::envelope::{INVITE, MATCH, PULLED, PUSHED, control_words, invite_words};
 use crate::job::Job;
+use crate::layout::rank_state;
 
 /// What an eager message costs beyond its payload while it is unexpected: about the size of its entry.
 const ENVELOPE_COST: u64 = 64;
@@ -18,6 +22,60 @@ const ENVELOPE_COST: u64 = 64;
 #[inline]
 pub(crate) fn charge(length: u64) -> u64 {
     length + ENVELOPE_COST
+}
+
+/// What a rank tells another one of a message under way between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It has been matched: send it.
+    Match { message: u32 },
+    /// It has been matched, and goes to this address: copy along.
+    Invite { message: u32, address: u64 },
+    /// This rank has pulled so many blocks of it, and pulls no more.
+    Pulled { message: u32, blocks: u32 },
+    /// This rank has pushed so many blocks of it, and pushes no more.
+    Pushed { message: u32, blocks: u32 },
+}
+
+impl Answer {
+    /// The kind and the words of its cell.
+    pub(crate) fn cell(self, job: &Job) -> (u16, [u32; CELL_WORDS]) {
+        match self {
+            Self::Match { message } => (MATCH, control_words(message, 0, 0)),
+            Self::Pulled { message, blocks } => (PULLED, control_words(message, blocks, 0)),
+            Self::Pushed { message, blocks } => (PUSHED, control_words(message, blocks, 0)),
+            Self::Invite { message, address } => {
+                (INVITE, invite_words(message, address, direct::seal(job, message, address)))
+            }
+        }
+    }
+}
+
+/// Another process's memory, as far as that is known.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    Unknown,
+    Open(Remote),
+    Closed,
+}
+
+/// Hashes the numbers of messages, which are small and follow each other: the default hash takes longer than the rest
+/// of what a message costs here.
+#[derive(Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 pub(crate) struct Link {
@@ -30,14 +88,18 @@ pub(crate) struct Link {
     pub(crate) consumer: Option<Consumer<'static>>,
     /// The other rank's pool, from which its long messages are read.
     pub(crate) chunks: Reader<'static>,
-    /// Answers that go out before anything else: message ids that were matched.
-    pub(crate) answers: VecDeque<u32>,
+    /// The other rank's memory.
+    reach: Reach,
+    /// Whether long messages to the other rank are offered to it: until it answers that it cannot take them.
+    pub(crate) offers: bool,
+    /// Answers that go out before anything else.
+    pub(crate) answers: VecDeque<Answer>,
     /// Sends whose envelope has not gone out yet, in order.
     pub(crate) queue: VecDeque<OperationId>,
     /// Matched sends with payload left, served in turn.
     pub(crate) streams: VecDeque<OperationId>,
     /// Rendezvous messages from the other rank, by its number.
-    pub(crate) inflows: HashMap<u32, Inflow>,
+    pub(crate) inflows: HashMap<u32, Inflow, BuildHasherDefault<NumberHasher>>,
     /// Charges of all eager messages sent.
     pub(crate) charged: u64,
     /// Charges that the receiver has released, as last seen.
@@ -56,10 +118,12 @@ impl Link {
             producer: None,
             consumer: None,
             chunks: Reader::new(job.pool(other)),
+            reach: Reach::Unknown,
+            offers: true,
             answers: VecDeque::new(),
             queue: VecDeque::new(),
             streams: VecDeque::new(),
-            inflows: HashMap::new(),
+            inflows: HashMap::default(),
             charged: 0,
             released_seen: 0,
             released: 0,
@@ -71,6 +135,28 @@ impl Link {
     #[inline]
     pub(crate) fn wake(&self) {
         self.bell.nudge(self.doorbell);
+    }
+
+    /// The memory of the other rank, which is `other`, if this one can reach it.
+    #[inline]
+    pub(crate) fn memory(&mut self, job: &Job, other: usize) -> Option<Remote> {
+        match self.reach {
+            Reach::Open(memory) => Some(memory),
+            Reach::Closed => None,
+            Reach::Unknown => self.try_reach(job, other),
+        }
+    }
+
+    #[cold]
+    fn try_reach(&mut self, job: &Job, other: usize) -> Option<Remote> {
+        // Before it attaches there is nothing to reach: that may change.
+        if job.state(other) != rank_state::EMPTY {
+            self.reach = job.memory_of(other).map_or(Reach::Closed, Reach::Open);
+        }
+        match self.reach {
+            Reach::Open(memory) => Some(memory),
+            Reach::Unknown | Reach::Closed => None,
+        }
     }
 
     /// Whether nothing waits to go out.

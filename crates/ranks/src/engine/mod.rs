@@ -8,6 +8,7 @@
 //! link.rs      what this rank knows of one other: ring halves, queue, credit
 //! publish.rs   what a blocked rank says of itself
 //! lend.rs      this rank's pool: which chunks may go to whom
+//! direct.rs    long messages that both sides copy from process to process
 //! buffer.rs    the user's memory
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! progresses all operations.
 
 pub(crate) mod buffer;
+mod direct;
 mod lend;
 mod link;
 mod progress;
@@ -27,6 +29,7 @@ pub(crate) mod wait;
 use shm_core::board::Board;
 
 use crate::call_site::CallSites;
+use crate::engine::direct::Direct;
 use crate::engine::lend::Lender;
 use crate::engine::link::Link;
 use crate::engine::receive::{Kept, Receive};
@@ -70,6 +73,7 @@ pub(crate) struct Engine {
     /// Ranks for which something waits to go out.
     outgoing: Vec<usize>,
     lender: Option<Lender>,
+    direct: Direct,
 
     pub(crate) sends: Slab<Send>,
     pub(crate) receives: Slab<Receive>,
@@ -112,6 +116,7 @@ impl Engine {
             announced: vec![0; size.div_ceil(64)],
             outgoing: Vec::new(),
             lender: None,
+            direct: Direct::new(job.header().direct_from.load(Relaxed), size <= cores),
             sends: Slab::new(),
             receives: Slab::new(),
             posted: Posted::new(size),

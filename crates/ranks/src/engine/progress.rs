@@ -3,6 +3,7 @@
 use shm_core::ring::Body;
 
 use super::Engine;
+use super::direct::{self, Offer, Pull};
 use super::link::announced;
 use super::receive::{Inflow, Kept};
 use crate::envelope::{self, Envelope};
@@ -26,6 +27,10 @@ impl Engine {
         }
         if !self.outgoing.is_empty() {
             moved |= self.flush_all();
+        }
+        if !self.direct.is_idle() {
+            self.copy_directly()?;
+            moved = true;
         }
         Ok(moved)
     }
@@ -86,10 +91,13 @@ impl Engine {
         let [message, chunk, length, ..] = body.words;
         let outcome = match envelope::kind(body) {
             envelope::EAGER => self.take_eager(source, body),
-            envelope::RENDEZVOUS => return self.take_rendezvous(source, body),
+            envelope::RENDEZVOUS | envelope::OFFER => return self.take_rendezvous(source, body),
             envelope::CHUNK => self.receive_chunk(source, message, chunk, length),
             envelope::DATA => self.take_data(source, message, body),
             envelope::MATCH => self.on_match(source, message),
+            envelope::INVITE => self.take_invitation(source, message, body),
+            envelope::PULLED => self.on_pulled(source, message, chunk),
+            envelope::PUSHED => self.on_pushed(source, message, chunk),
             kind => Err(format!("a cell of unknown kind {kind} from rank {source}")),
         };
         outcome.map_err(|what| self.damaged(what))
@@ -122,15 +130,12 @@ impl Engine {
 
     fn take_rendezvous(&mut self, source: usize, body: &Body) -> Result<()> {
         let envelope = checked_envelope(source, body).map_err(|what| self.damaged(what))?;
-        let number = body.inline_payload().and_then(|bytes| bytes.try_into().ok());
-        let Some(message) = number.map(u32::from_le_bytes) else {
-            return Err(self.damaged(format!("a rendezvous message from rank {source} without a number")));
-        };
+        let (message, pull) = self.number_of(source, body, &envelope).map_err(|what| self.damaged(what))?;
         if self.has_posted(&envelope) {
             // Before anything changes: without room for the answer the message stays in its ring.
             self.open_lanes(source, 0)?;
         }
-        let inflow = Inflow { envelope, receive: None, received: 0, early: Vec::new() };
+        let inflow = Inflow { envelope, receive: None, received: 0, early: Vec::new(), pull };
         if self.links[source].inflows.insert(message, inflow).is_some() {
             return Err(self.damaged(format!("rank {source} uses the message number {message} twice")));
         }
@@ -139,6 +144,39 @@ impl Engine {
             None => self.keep_unexpected(envelope, Kept::Rendezvous(message)),
         }
         Ok(())
+    }
+
+    /// The sender's number of a rendezvous message, and where it lies if it is offered directly.
+    fn number_of(
+        &self,
+        source: usize,
+        body: &Body,
+        envelope: &Envelope,
+    ) -> std::result::Result<(u32, Option<Pull>), String> {
+        let payload = body.inline_payload();
+        if envelope::kind(body) == envelope::OFFER {
+            let offer = payload.and_then(|bytes| Offer::from_bytes(bytes, self.job));
+            let offer =
+                offer.ok_or_else(|| format!("an offer from rank {source} that it cannot have made"))?;
+            return Ok((offer.message, Some(Pull::new(offer, envelope.length)?)));
+        }
+        let number = payload.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+        let number =
+            number.ok_or_else(|| format!("a rendezvous message from rank {source} without a number"))?;
+        Ok((number, None))
+    }
+
+    fn take_invitation(
+        &mut self,
+        source: usize,
+        message: u32,
+        body: &Body,
+    ) -> std::result::Result<(), String> {
+        let (address, seal) = envelope::invitation(&body.words);
+        if seal != direct::seal(self.job, message, address) {
+            return Err(format!("an invitation from rank {source} that it cannot have written"));
+        }
+        self.on_invite(source, message, address)
     }
 
     fn take_data(&mut self, source: usize, message: u32, body: &Body) -> std::result::Result<(), String> {

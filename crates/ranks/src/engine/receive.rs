@@ -7,6 +7,7 @@
 //! | Done | outcome known | the user takes it |
 
 use super::buffer::{Incoming, Unfit};
+use super::direct::Pull;
 use super::send::SendState;
 use super::{Caller, Engine, OperationId};
 use crate::call_site;
@@ -64,6 +65,8 @@ pub(crate) struct Inflow {
     pub(crate) received: u64,
     /// Chunks that came before the match, with their lengths.
     pub(crate) early: Vec<(u32, u32)>,
+    /// Both sides copy it directly.
+    pub(crate) pull: Option<Pull>,
 }
 
 /// What came of [`Engine::try_receive_now`].
@@ -243,6 +246,9 @@ impl Engine {
         if let Some(failure) = failure {
             self.fail_and_drain(id, source, message, failure);
         }
+        if self.begin_pulling(source, message)? {
+            return Ok(());
+        }
         self.answer_match(source, message)?;
         for (chunk, length) in early {
             self.receive_chunk(source, message, chunk, length).map_err(|what| self.damaged(what))?;
@@ -328,7 +334,7 @@ impl Engine {
         Ok(())
     }
 
-    fn end_inflow_if_complete(&mut self, source: usize, message: u32) {
+    pub(super) fn end_inflow_if_complete(&mut self, source: usize, message: u32) {
         let inflows = &mut self.links[source].inflows;
         if inflows.get(&message).is_some_and(|inflow| inflow.received == inflow.envelope.length)
             && let Some(inflow) = inflows.remove(&message)
@@ -416,8 +422,11 @@ impl Engine {
         if self.cancel_receive(id) {
             return;
         }
+        let keep_buffer = self.take_back_buffer(id);
         let Some(receive) = self.receives.get_mut(id) else { return };
-        receive.buffer = Incoming::Discard;
+        if !keep_buffer {
+            receive.buffer = Incoming::Discard;
+        }
         receive.wanted = false;
         if receive.outcome.is_some() {
             self.receives.remove(id);

@@ -13,11 +13,12 @@
 use shm_core::ring::Full;
 
 use super::buffer::Outgoing;
+use super::direct::Push;
 use super::lend::Lender;
-use super::link::{Link, charge, open_ring};
+use super::link::{Answer, Link, charge, open_ring};
 use super::receive::Kept;
 use super::{Caller, Engine, OperationId};
-use crate::envelope::{self, CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, RENDEZVOUS, control_words};
+use crate::envelope::{CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, OFFER, RENDEZVOUS, control_words};
 use crate::error::{Error, Result};
 
 /// Chunks that an unmatched long message may hold: enough for the copy to go on while the match comes back.
@@ -40,8 +41,10 @@ pub(crate) struct Send {
     pub(crate) state: SendState,
     /// The receiver is this rank: the payload waits here for its receive.
     to_self: bool,
-    /// Payload bytes that have left the buffer.
+    /// Payload bytes that have left the buffer through the pool.
     copied: usize,
+    /// Both sides copy it directly.
+    pub(super) push: Option<Push>,
     /// A request or a blocked caller will ask for the outcome.
     pub(crate) wanted: bool,
     pub(crate) failure: Option<Error>,
@@ -54,7 +57,8 @@ impl Send {
         let all_in_chunks = self.copied as u64 == self.envelope.length && self.copied > 0;
         let synchronous = self.envelope.flags & FLAG_SYNCHRONOUS != 0;
         let buffered = self.state == SendState::Offered && (all_in_chunks || self.to_self) && !synchronous;
-        self.state == SendState::Done || buffered || self.failure.is_some()
+        let all_pushed = self.push.as_ref().is_some_and(Push::is_complete);
+        self.state == SendState::Done || buffered || all_pushed || self.failure.is_some()
     }
 }
 
@@ -114,6 +118,7 @@ impl Engine {
             state: SendState::Queued,
             to_self: destination == self.rank,
             copied: 0,
+            push: None,
             wanted: true,
             failure: None,
             caller,
@@ -177,14 +182,22 @@ impl Engine {
 
     /// Queues the answer that a rendezvous message has been matched.
     pub(crate) fn answer_match(&mut self, source: usize, message: u32) -> Result<()> {
-        if self.departed(source) {
-            return Ok(());
-        }
         self.open_lanes(source, 0)?;
-        self.links[source].answers.push_back(message);
-        self.note_outgoing(source);
-        self.flush(source);
+        self.answer(source, Answer::Match { message });
         Ok(())
+    }
+
+    /// Tells `other`, whose ring is open, something of a message between the two.
+    pub(super) fn answer(&mut self, other: usize, answer: Answer) {
+        if self.departed(other) {
+            return;
+        }
+        self.links[other].answers.push_back(answer);
+        self.flush_answers(other);
+        self.links[other].wake();
+        if !self.links[other].answers.is_empty() {
+            self.note_outgoing(other);
+        }
     }
 
     /// Sends what can be sent to `destination` now; whether anything moved.
@@ -203,8 +216,9 @@ impl Engine {
         let link = &mut self.links[destination];
         let Some(producer) = &mut link.producer else { return false };
         let mut moved = false;
-        while let Some(&message) = link.answers.front() {
-            if producer.try_push(envelope::MATCH, control_words(message, 0, 0), &[]).is_err() {
+        while let Some(&answer) = link.answers.front() {
+            let (kind, words) = answer.cell(self.job);
+            if producer.try_push(kind, words, &[]).is_err() {
                 break;
             }
             link.answers.pop_front();
@@ -230,17 +244,37 @@ impl Engine {
         let envelope = send.envelope;
         let link = &mut self.links[destination];
         let eager = envelope.length <= self.eager_limit as u64 && envelope.flags & FLAG_SYNCHRONOUS == 0;
-        let has_credit = eager && link.has_credit(envelope.length, self.unexpected_bound);
-        let Some(producer) = &mut link.producer else { return Err(Full) };
-        if has_credit {
+        if eager && link.has_credit(envelope.length, self.unexpected_bound) {
+            let Some(producer) = &mut link.producer else { return Err(Full) };
             producer.try_push(EAGER | envelope.flags, envelope.words(), send.payload.bytes())?;
             link.charged += charge(envelope.length);
             self.finish_send(id);
             return Ok(());
         }
-        producer.try_push(RENDEZVOUS | envelope.flags, envelope.words(), &id.to_le_bytes())?;
-        send.state = SendState::Offered;
-        if envelope.length > self.eager_limit as u64 {
+        self.push_rendezvous(destination, id, envelope)
+    }
+
+    /// The envelope of a message whose payload stays here until it is matched, but for a few chunks.
+    fn push_rendezvous(
+        &mut self,
+        destination: usize,
+        id: OperationId,
+        envelope: Envelope,
+    ) -> std::result::Result<(), Full> {
+        let Some(producer) = &mut self.links[destination].producer else { return Err(Full) };
+        if !producer.has_room() {
+            return Err(Full);
+        }
+        let (offer, number) = (self.offer(destination, id), id.to_le_bytes());
+        let (kind, payload) = offer.as_ref().map_or((RENDEZVOUS, &number[..]), |offer| (OFFER, &offer[..]));
+        if let Some(producer) = &mut self.links[destination].producer {
+            let told = producer.try_push(kind | envelope.flags, envelope.words(), payload);
+            debug_assert!(told.is_ok(), "room was checked above");
+        }
+        if let Some(send) = self.sends.get_mut(id) {
+            send.state = SendState::Offered;
+        }
+        if kind == RENDEZVOUS && envelope.length > self.eager_limit as u64 {
             self.send_early_chunks(destination, id);
         }
         Ok(())
@@ -318,6 +352,11 @@ impl Engine {
             return Err(format!("rank {source} matched message {id}, which is not offered to it"));
         }
         send.state = SendState::Streaming;
+        if let Some(push) = send.push.take() {
+            // It could not reach this rank's memory: the pool will do, for later messages too.
+            self.direct.release(id, &push, self.job.transfers(self.rank));
+            self.links[source].offers = false;
+        }
         if send.copied > 0
             && let Some(lender) = &mut self.lender
         {
@@ -337,6 +376,9 @@ impl Engine {
     pub(crate) fn finish_send(&mut self, id: OperationId) {
         let Some(send) = self.sends.get_mut(id) else { return };
         send.state = SendState::Done;
+        if let Some(push) = send.push.take() {
+            self.direct.release(id, &push, self.job.transfers(self.rank));
+        }
         self.unfinished_sends -= 1;
         if !send.wanted {
             self.sends.remove(id);
@@ -405,6 +447,7 @@ impl Engine {
 
     /// Nobody asks for the outcome of `id` any more; the message is still sent, from a copy if it must.
     pub(crate) fn abandon_send(&mut self, id: OperationId) {
+        self.take_back_payload(id);
         let Some(send) = self.sends.get_mut(id) else { return };
         send.payload.detach();
         send.wanted = false;
@@ -425,7 +468,7 @@ impl Engine {
 
     /// Whether every match has been answered: then this rank may say that it matches no more.
     pub(crate) fn has_answered_everything(&self) -> bool {
-        self.links.iter().all(|link| link.answers.is_empty())
+        self.direct.has_pulled_everything() && self.links.iter().all(|link| link.answers.is_empty())
     }
 
     /// Whether every send has left its buffer, and every message that was matched has been emptied, wanted or

@@ -240,6 +240,7 @@ impl Engine {
         for id in self.posted.waiting_for(rank) {
             self.fail_posted(id, rank);
         }
+        self.direct.forget(rank);
         self.fail_inflows(rank);
         self.fail_all_sends(rank);
     }

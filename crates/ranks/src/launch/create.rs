@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use shm_core::{Bell, Segment, SegmentError};
 
+use super::environment::DIRECT;
 use super::error::LaunchError;
 use super::{cores, proc};
 use crate::job::Job;
 use crate::layout::{Geometry, JOB_KIND, MAX_RANKS, NAME_PREFIX};
 
+/// From this length on a message is copied directly from process to process (docs/decisions/003-bulk-lane.md).
+const DIRECT_FROM: u64 = 16 << 10;
 /// Bytes of unexpected messages that a rank buffers from one other before only envelopes flow.
 const UNEXPECTED_BOUND: u64 = 8 << 20;
 
@@ -68,6 +71,12 @@ fn fill_header(job: &Job, id: u64, cores: usize) {
     header.launcher_pid.store(pid, Relaxed);
     header.launcher_start.store(proc::start_time(pid).unwrap_or(0), Relaxed);
     header.unexpected_bound.store(UNEXPECTED_BOUND, Relaxed);
+    header.direct_from.store(direct_from(), Relaxed);
+}
+
+fn direct_from() -> u64 {
+    let off = std::env::var_os(DIRECT).is_some_and(|value| value == "off");
+    if off { u64::MAX } else { DIRECT_FROM }
 }
 
 /// The name of a rank's wake-up handle where it needs one; at most 31 bytes, as macOS demands.

@@ -7,6 +7,8 @@
 pub(crate) mod futex;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) mod lock;
+#[cfg(target_os = "linux")]
+pub(crate) mod memory;
 #[cfg(all(not(loom), feature = "named-semaphores"))]
 pub(crate) mod semaphore;
 pub(crate) mod shm;

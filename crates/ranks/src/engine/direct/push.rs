@@ -1,0 +1,197 @@
+//! The sender's side of a direct message.
+//!
+//! # Safety
+//!
+//! Trusted for writing to a receiver's memory at the address that it gave. The cell with the address carries a seal
+//! too: one that is damaged is an error, not a stray write.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use shm_core::direct::{Side, Transfer};
+
+use super::{BLOCKS_PER_TURN, Offer, blocks_of, bytes_of, fair_share};
+use crate::engine::buffer::Outgoing;
+use crate::engine::link::Answer;
+use crate::engine::send::SendState;
+use crate::engine::{Engine, OperationId};
+use crate::error::Result;
+use crate::layout::TRANSFERS;
+
+/// What the sender knows of a direct message.
+#[derive(Debug)]
+pub(in crate::engine) struct Push {
+    /// This rank's number of the shared word.
+    transfer: u32,
+    blocks: u32,
+    /// Where the receiver wants it, once it has invited this rank.
+    target: Option<u64>,
+    /// Blocks that this rank has taken with its memory, and pushes from elsewhere.
+    claimed: Range<u32>,
+    /// Blocks that have been.
+    pushed: u32,
+    /// Whether the receiver knows that.
+    told: bool,
+    /// Blocks that the receiver has pulled, once it pulls no more.
+    pulled: Option<u32>,
+}
+
+impl Push {
+    pub(super) fn transfer(&self) -> u32 {
+        self.transfer
+    }
+
+    /// The blocks of the next turn, and whether the receiver still wants them.
+    fn take(&mut self, transfer: &Transfer, wanted: u32) -> (Range<u32>, bool) {
+        if self.claimed.is_empty() {
+            return (transfer.claim(Side::Back, wanted, self.blocks), true);
+        }
+        let start = self.claimed.end - BLOCKS_PER_TURN.min(self.claimed.len() as u32);
+        let turn = start..self.claimed.end;
+        self.claimed.end = start;
+        (turn, !transfer.is_closed(Side::Front))
+    }
+
+    /// Whether the payload is out of the buffer.
+    pub(in crate::engine) fn is_complete(&self) -> bool {
+        self.pushed + self.pulled.unwrap_or(0) == self.blocks
+    }
+}
+
+impl Engine {
+    /// Makes send `id` a direct one if that is possible: the payload of its OFFER.
+    pub(in crate::engine) fn offer(&mut self, destination: usize, id: OperationId) -> Option<[u8; 24]> {
+        let length = self.sends.get(id)?.envelope.length;
+        let link = &mut self.links[destination];
+        if length < self.direct.from || !link.offers {
+            return None;
+        }
+        link.memory(self.job, destination)?;
+        let (blocks, transfer) = (blocks_of(length)?, self.take_transfer()?);
+        let send = self.sends.get_mut(id)?;
+        let address = send.payload.bytes().as_ptr().expose_provenance() as u64;
+        let none =
+            Push { transfer, blocks, target: None, claimed: 0..0, pushed: 0, told: false, pulled: None };
+        send.push = Some(none);
+        Some(Offer { message: id, transfer, address }.to_bytes(self.job))
+    }
+
+    fn take_transfer(&mut self) -> Option<u32> {
+        if self.direct.free.is_none() {
+            // Without room for them messages go through the pool; that says what is missing if it finds no room either.
+            self.job.segment().reserve(self.job.geometry().transfers(self.rank)).ok()?;
+            self.direct.free = Some((0..TRANSFERS as u32).rev().collect());
+        }
+        self.direct.free.as_mut()?.pop()
+    }
+
+    /// The receiver wants message `id` at `target`, and shares the work.
+    pub(in crate::engine) fn on_invite(
+        &mut self,
+        source: usize,
+        id: u32,
+        target: u64,
+    ) -> std::result::Result<(), String> {
+        let push = self.push_to(source, id)?;
+        if push.target.is_some() || push.pulled.is_some() {
+            return Err(format!("rank {source} invites too late to message {id}"));
+        }
+        push.target = Some(target);
+        if let Some(send) = self.sends.get_mut(id) {
+            send.state = SendState::Streaming;
+        }
+        self.direct.pushes.push(id);
+        Ok(())
+    }
+
+    /// The receiver has pulled so many blocks of message `id`, and pulls no more.
+    pub(in crate::engine) fn on_pulled(
+        &mut self,
+        source: usize,
+        id: u32,
+        blocks: u32,
+    ) -> std::result::Result<(), String> {
+        let push = self.push_to(source, id)?;
+        let mine = push.pushed + push.claimed.len() as u32;
+        if push.pulled.is_some() || u64::from(mine) + u64::from(blocks) != u64::from(push.blocks) {
+            let total = push.blocks;
+            return Err(format!(
+                "rank {source} has pulled {blocks} of {total} blocks, {mine} are this side's"
+            ));
+        }
+        push.pulled = Some(blocks);
+        if push.target.is_none() {
+            // Nobody wants what this side has taken back.
+            push.pushed += push.claimed.len() as u32;
+            (push.claimed, push.told) = (0..0, true);
+        }
+        self.settle_push(source, id);
+        Ok(())
+    }
+
+    fn push_to(&mut self, destination: usize, id: u32) -> std::result::Result<&mut Push, String> {
+        let send = self.sends.get_mut(id).filter(|send| send.destination == destination);
+        let push = send.and_then(|send| send.push.as_mut());
+        push.ok_or_else(|| format!("rank {destination} speaks of message {id}, which is not offered to it"))
+    }
+
+    /// One turn of the earliest send that this rank is invited to.
+    pub(super) fn push(&mut self) -> Result<()> {
+        let Some(&id) = self.direct.pushes.first() else { return Ok(()) };
+        let Some(send) = self.sends.get_mut(id) else { return Ok(()) };
+        let (destination, length) = (send.destination, send.envelope.length);
+        let memory = self.links[destination].memory(self.job, destination);
+        let (Some(push), Some(memory)) = (&mut send.push, memory) else { return Ok(()) };
+        let transfer = &self.job.transfers(self.rank)[push.transfer as usize];
+        let wanted = fair_share(push.pushed, push.blocks, transfer);
+        let mut copied = Ok(());
+        self.job.control(self.rank).copying.during(|| {
+            let (blocks, open) = push.take(transfer, wanted);
+            let range = bytes_of(&blocks, length);
+            let address = push.target.unwrap_or(0).wrapping_add(range.start as u64);
+            if open {
+                // SAFETY: the receiver has given `target` as the beginning of a buffer for the whole message, and
+                // leaves these blocks alone until it is told that they are there, or has closed the transfer and seen
+                // this rank pause.
+                copied = unsafe { memory.write(address, &send.payload.bytes()[range]) };
+            }
+            push.pushed += blocks.len() as u32;
+        });
+        if let Err(error) = copied {
+            return self.copy_failed(destination, &error);
+        }
+        if transfer.left(push.blocks) == 0 {
+            self.settle_push(destination, id);
+        }
+        Ok(())
+    }
+
+    /// Nothing of message `id` is left to be claimed: ends what is at its end.
+    fn settle_push(&mut self, destination: usize, id: OperationId) {
+        let Some(push) = self.sends.get_mut(id).and_then(|send| send.push.as_mut()) else { return };
+        if !push.claimed.is_empty() {
+            return;
+        }
+        let (blocks, told) = (push.pushed, std::mem::replace(&mut push.told, true));
+        let through = push.is_complete() && push.pulled.is_some();
+        self.direct.pushes.retain(|&other| other != id);
+        if blocks > 0 && !told {
+            self.answer(destination, Answer::Pushed { message: id, blocks });
+        }
+        if through {
+            self.finish_send(id);
+        }
+    }
+
+    /// Makes sure that nobody reads a borrowed payload any more: what is left of it will go out from a copy.
+    pub(in crate::engine) fn take_back_payload(&mut self, id: OperationId) {
+        let Some(send) = self.sends.get_mut(id) else { return };
+        let (destination, Outgoing::Borrowed(_)) = (send.destination, &send.payload) else { return };
+        let Some(push) = &mut send.push else { return };
+        let rest = self.job.transfers(self.rank)[push.transfer as usize].close(Side::Back, push.blocks);
+        if !rest.is_empty() {
+            push.claimed = rest;
+        }
+        self.await_pause(destination);
+    }
+}
