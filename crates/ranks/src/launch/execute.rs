@@ -13,14 +13,11 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
-use std::{env, io, iter, ptr};
+use std::{io, ptr};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
@@ -30,14 +27,7 @@ use rustix::process::{
 use rustix::stdio;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// A program and all that it is executed with, in the form that the kernel takes.
-pub(super) struct Program {
-    /// The places where it may be, to be tried in this order.
-    files: Vec<CString>,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-    directory: Option<CString>,
-}
+use super::program::Program;
 
 /// What a rank gets from its launcher besides the program.
 pub(super) struct Inheritance<'a> {
@@ -51,57 +41,13 @@ pub(super) struct Inheritance<'a> {
     pub(super) open_files: Rlimit,
 }
 
-/// Variables by their names.
-pub(super) type Environment = BTreeMap<OsString, OsString>;
-
-/// The search path of an environment that has none, as in glibc.
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
-
-impl Program {
-    /// A program to be executed in `directory`, `None` for the current one. Without a slash in its name it is
-    /// looked up in the PATH of `environment`.
-    pub(super) fn new(
-        file: &OsStr,
-        arguments: &[OsString],
-        environment: &Environment,
-        directory: Option<&Path>,
-    ) -> io::Result<Self> {
-        let words = iter::once(file).chain(arguments.iter().map(OsString::as_os_str));
-        Ok(Self {
-            files: places(file, environment).into_iter().map(string).collect::<Result<_, _>>()?,
-            arguments: words.map(string).collect::<Result<_, _>>()?,
-            environment: environment.iter().map(variable).collect::<Result<_, _>>()?,
-            directory: directory.map(string).transpose()?,
-        })
-    }
-}
-
-fn places(file: &OsStr, environment: &Environment) -> Vec<PathBuf> {
-    if file.as_bytes().contains(&b'/') {
-        return vec![file.into()];
-    }
-    let path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), OsString::as_os_str);
-    env::split_paths(path).map(|directory| directory.join(file)).collect()
-}
-
-fn variable((name, value): (&OsString, &OsString)) -> io::Result<CString> {
-    let mut text = name.clone();
-    text.push("=");
-    text.push(value);
-    string(text)
-}
-
-fn string(text: impl AsRef<OsStr>) -> io::Result<CString> {
-    Ok(CString::new(text.as_ref().as_bytes())?)
-}
-
 /// Bytes of stack that the child may use: more than its few system calls need.
 const STACK_BYTES: usize = 64 << 10;
 
 /// What the child needs, read by it from this process's memory.
 struct Child<'a> {
     launcher: Pid,
-    program: &'a Program,
+    program: &'a Program<'a>,
     inheritance: &'a Inheritance<'a>,
     arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,
@@ -116,7 +62,7 @@ struct Child<'a> {
 /// # Errors
 ///
 /// What kept the system from making the process, or the process from executing the program.
-pub(super) fn start(program: &Program, inheritance: &Inheritance<'_>) -> io::Result<(Pid, OwnedFd)> {
+pub(super) fn start(program: &Program<'_>, inheritance: &Inheritance<'_>) -> io::Result<(Pid, OwnedFd)> {
     let arguments = pointers(&program.arguments);
     let shell = [SHELL.as_ptr(), ptr::null()].into_iter().chain(arguments[1..].iter().copied());
     let child = Child {
@@ -128,7 +74,7 @@ pub(super) fn start(program: &Program, inheritance: &Inheritance<'_>) -> io::Res
         environment: pointers(&program.environment),
         error: AtomicI32::new(0),
     };
-    let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
+    let mut stack = Box::new_uninit_slice(STACK_BYTES / size_of::<u128>());
     // Handlers of this process must not run in the child, where they would find its memory but not its threads.
     let before = set_signal_mask(&signals(libc::sigfillset));
     let started = clone(&child, &mut stack);
@@ -145,12 +91,12 @@ pub(super) fn start(program: &Program, inheritance: &Inheritance<'_>) -> io::Res
 }
 
 /// The strings as the kernel takes them: a null pointer is the last.
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+fn pointers(strings: &[impl AsRef<CStr>]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ref().as_ptr()).chain([ptr::null()]).collect()
 }
 
 /// Runs [`execute`] in a new process; returns when that executes its program or has ended.
-fn clone(child: &Child<'_>, stack: &mut [u128]) -> io::Result<(Pid, OwnedFd)> {
+fn clone(child: &Child<'_>, stack: &mut [MaybeUninit<u128>]) -> io::Result<(Pid, OwnedFd)> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let argument: *const Child<'_> = child;
     let mut pidfd: c_int = -1;
@@ -291,14 +237,17 @@ fn set_signal_mask(mask: &libc::sigset_t) -> libc::sigset_t {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::{OsStr, OsString};
     use std::fs::File;
     use std::io::Read;
     use std::os::fd::AsFd;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use rustix::pipe::{PipeFlags, pipe_with};
     use rustix::process::getrlimit;
 
+    use super::super::program::variable;
     use super::*;
 
     fn nothing() -> Inheritance<'static> {
@@ -310,12 +259,8 @@ mod tests {
         }
     }
 
-    fn environment(path: &str) -> Environment {
-        Environment::from([("PATH".into(), path.into()), ("WORDS".into(), "two words".into())])
-    }
-
     /// What the program writes, and how it ended.
-    fn run(program: &Program) -> io::Result<(String, Option<i32>)> {
+    fn run(program: &Program<'_>) -> io::Result<(String, Option<i32>)> {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let streams = [None, Some(write_end.as_fd()), None];
         let (pid, _pidfd) = start(program, &Inheritance { streams, ..nothing() })?;
@@ -328,7 +273,8 @@ mod tests {
 
     fn run_script(script: &str, path: &str) -> io::Result<(String, Option<i32>)> {
         let arguments = ["-c", script].map(OsString::from);
-        run(&Program::new(OsStr::new("sh"), &arguments, &environment(path), Some(Path::new("/dev")))?)
+        let variables = [variable("PATH", path)?, variable("WORDS", "two words")?];
+        run(&Program::new(OsStr::new("sh"), &arguments, &variables, Some(Path::new("/dev")))?)
     }
 
     #[test]
@@ -364,7 +310,7 @@ mod tests {
         let script = std::env::temp_dir().join(format!("execute-{}.script", std::process::id()));
         std::fs::write(&script, "echo $1 of $0").unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let program = Program::new(script.as_os_str(), &["argument".into()], &environment(""), None);
+        let program = Program::new(script.as_os_str(), &["argument".into()], &[], None);
         let (text, _) = run(&program.unwrap()).unwrap();
         std::fs::remove_file(&script).unwrap();
         assert_eq!(text, format!("argument of {}\n", script.display()));

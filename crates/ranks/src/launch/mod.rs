@@ -37,6 +37,7 @@ mod output;
 mod plan;
 pub(crate) mod proc;
 pub(crate) mod process;
+mod program;
 mod rank;
 mod report;
 mod signals;

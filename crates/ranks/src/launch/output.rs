@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, read, write};
@@ -74,7 +75,7 @@ impl Forwarder {
     pub(super) fn new(targets: impl IntoIterator<Item = Target>) -> Self {
         let clock = Clock::new();
         let sinks = targets.into_iter().map(|target| Sink::new(target, clock)).collect();
-        Self { sinks, sources: Vec::new(), buffer: vec![0; READ_BYTES] }
+        Self { sinks, sources: Vec::new(), buffer: Vec::with_capacity(READ_BYTES) }
     }
 
     /// Adds the read end of a pipe, and the numbers of the sinks that its lines go to, with their tags.
@@ -107,11 +108,12 @@ impl Forwarder {
         let Self { sinks, sources, buffer } = self;
         let source = &mut sources[source];
         let Some(pipe) = &source.pipe else { return };
-        match read(pipe, &mut buffer[..]) {
+        buffer.clear();
+        match read(pipe, spare_capacity(buffer)) {
             Ok(count) if count > 0 => {
                 source.drained += count;
                 for (sink, partial) in &mut source.sinks {
-                    sinks[*sink].lines.accept(partial, &buffer[..count], now);
+                    sinks[*sink].lines.accept(partial, buffer, now);
                     sinks[*sink].print();
                 }
             }

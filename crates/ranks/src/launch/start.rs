@@ -1,6 +1,5 @@
 //! Starting a job: its guard, its segment, its processes.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -10,12 +9,13 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::control;
-use super::environment as variable;
+use super::environment as name;
 use super::error::LaunchError;
-use super::execute::{self, Environment, Inheritance, Program};
+use super::execute::{self, Inheritance};
 use super::guard::Guard;
 use super::plan::{Event, Output, Plan, RankPlan};
 use super::process::FIRST_INHERITED;
+use super::program::{Program, Variable, own_variables, variable};
 use super::rank::{Process, RankProcesses};
 use super::report::Outcome;
 use super::streams::{self, End, Streams};
@@ -63,7 +63,7 @@ fn abandon(ranks: Vec<RankProcesses>, id: u64) {
         rank.child.signal(Signal::KILL);
         rank.child.wait();
     }
-    cleanup::kill_all(&variable::job_text(id), SWEEP);
+    cleanup::kill_all(&name::job_text(id), SWEEP);
 }
 
 /// The processes of a job and what the launcher has in common with them.
@@ -78,7 +78,10 @@ pub(super) struct Started {
 
 struct Starter<'p> {
     plan: &'p Plan,
-    id: u64,
+    /// Of this process.
+    own_variables: Vec<Variable>,
+    /// Of all ranks, and stronger than those that the plan gives them.
+    job_variables: Vec<Variable>,
     /// What ranks read and write whose streams lead nowhere.
     null: OwnedFd,
     open_files: Rlimit,
@@ -96,9 +99,12 @@ impl<'p> Starter<'p> {
             .map_err(LaunchError::system("duplicate a descriptor for the ranks"))?;
         let null = fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(LaunchError::system("open /dev/null"))?;
+        let variables = || Ok((own_variables()?, job_variables(plan.ranks.len(), id, &inherited)?));
+        let (own_variables, job_variables) =
+            variables().map_err(LaunchError::system::<io::Error>("put the environment into words"))?;
         let streams = Streams::new(plan)?;
         let started = Started { ranks: Vec::new(), control, inherited };
-        Ok(Self { plan, id, null, open_files, streams, started })
+        Ok(Self { plan, own_variables, job_variables, null, open_files, streams, started })
     }
 
     fn start_all(&mut self) -> Result<(), LaunchError> {
@@ -111,7 +117,7 @@ impl<'p> Starter<'p> {
 
     fn start(&mut self, rank: usize, plan: &RankPlan, streams: [End; 3]) -> io::Result<()> {
         let null = self.null.as_fd();
-        let mut environment = self.environment(rank, plan);
+        let mut variables = self.rank_variables(rank, plan)?;
         let mut inheritance = Inheritance {
             streams: streams.each_ref().map(|end| end.descriptor(null)),
             descriptors: self.started.inherited.iter().map(AsFd::as_fd).collect(),
@@ -125,44 +131,43 @@ impl<'p> Starter<'p> {
             spawn_output = high_number(output.as_fd())?;
             inheritance.streams[1] = Some(null);
             inheritance.descriptors.push(spawn_output.as_fd());
-            environment.extend([text(variable::SPAWN_OUTPUT_FD, spawn_output.as_raw_fd())]);
+            variables.push(variable(name::SPAWN_OUTPUT_FD, spawn_output.as_raw_fd().to_string())?);
         }
-        let program = Program::new(&plan.program, &plan.arguments, &environment, plan.directory.as_deref())?;
+        let own = if plan.inherit_environment { &self.own_variables[..] } else { &[] };
+        let variables = own.iter().chain(&variables).chain(&self.job_variables);
+        let program = Program::new(&plan.program, &plan.arguments, variables, plan.directory.as_deref())?;
         let (pid, pidfd) = execute::start(&program, &inheritance)?;
         self.plan.tell(|| Event::Started { rank, pid: pid.as_raw_nonzero().get() as u32 });
         self.started.ranks.push(RankProcesses { child: Process::new(pid, pidfd), attached: None });
         Ok(())
     }
 
-    fn environment(&self, rank: usize, plan: &RankPlan) -> Environment {
-        let mut environment = Environment::new();
-        if plan.inherit_environment {
-            environment.extend(std::env::vars_os());
-        }
-        environment.extend(self.plan.variables.iter().chain(&plan.variables).cloned());
-        let [segment, control] = &self.started.inherited;
-        environment.extend([
-            text(variable::RANK, rank),
-            text(variable::LOCAL_RANK, rank),
-            text(variable::SIZE, self.plan.ranks.len()),
-            text(variable::JOB, variable::job_text(self.id)),
-            text(variable::SEGMENT_FD, segment.as_raw_fd()),
-            text(variable::CONTROL_FD, control.as_raw_fd()),
-            text(variable::PROTOCOL, variable::PROTOCOL_VERSION),
-        ]);
-        environment.extend(outer_jobs().map(|outer| text(variable::OUTER_JOBS, outer)));
-        environment
+    fn rank_variables(&self, rank: usize, plan: &RankPlan) -> io::Result<Vec<Variable>> {
+        let planned = self.plan.variables.iter().chain(&plan.variables);
+        let planned = planned.map(|(name, value)| variable(name, value));
+        let numbers = [name::RANK, name::LOCAL_RANK].map(|name| variable(name, rank.to_string()));
+        planned.chain(numbers).collect()
     }
 }
 
-fn text(name: &str, value: impl ToString) -> (OsString, OsString) {
-    (name.into(), value.to_string().into())
+fn job_variables(ranks: usize, id: u64, [segment, control]: &[OwnedFd; 2]) -> io::Result<Vec<Variable>> {
+    let mut variables = vec![
+        variable(name::SIZE, ranks.to_string())?,
+        variable(name::JOB, name::job_text(id))?,
+        variable(name::SEGMENT_FD, segment.as_raw_fd().to_string())?,
+        variable(name::CONTROL_FD, control.as_raw_fd().to_string())?,
+        variable(name::PROTOCOL, name::PROTOCOL_VERSION.to_string())?,
+    ];
+    if let Some(outer) = outer_jobs() {
+        variables.push(variable(name::OUTER_JOBS, outer)?);
+    }
+    Ok(variables)
 }
 
 /// The jobs that this process itself runs in.
 fn outer_jobs() -> Option<String> {
-    let job = std::env::var(variable::JOB).ok()?;
-    Some(match std::env::var(variable::OUTER_JOBS) {
+    let job = std::env::var(name::JOB).ok()?;
+    Some(match std::env::var(name::OUTER_JOBS) {
         Ok(outer) => format!("{outer}:{job}"),
         Err(_) => job,
     })
