@@ -55,8 +55,7 @@ impl CallSites {
 
     /// The place as text, `file:line:column`.
     pub(crate) fn describe(&self, number: u16) -> String {
-        let entry = usize::from(number).checked_sub(1).and_then(|at| self.job.call_sites().get(at));
-        entry.and_then(read).unwrap_or_else(|| "an unknown place".into())
+        describe(self.job, number).unwrap_or_else(|| "an unknown place".into())
     }
 
     #[cold]
@@ -83,6 +82,12 @@ impl CallSites {
         }
         UNKNOWN
     }
+}
+
+/// The place with this number as text, `file:line:column`, if it is known.
+pub(crate) fn describe(job: &Job, number: u16) -> Option<String> {
+    let at = usize::from(number).checked_sub(1)?;
+    job.call_sites().get(at).and_then(read)
 }
 
 fn key(site: CallSite) -> usize {

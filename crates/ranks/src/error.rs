@@ -70,7 +70,9 @@ impl fmt::Display for CollectiveCall {
 }
 
 /// An operation that could not be carried out.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` form is the message too: that is what programs and tests show when they `unwrap`.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// This process could not join its job.
@@ -246,6 +248,12 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
 }
 
 impl From<crate::attach::AttachError> for Error {

@@ -69,5 +69,47 @@ pub use reduction::{
 pub use request::{Cancel, Request, wait_all, wait_any};
 pub use scope::{Overlap, Scope, ScopedRequest};
 pub use spawn::{Spawn, SpawnError, spawn};
+#[doc(hidden)]
+pub use spawn::{Test, TestResult};
 pub use status::Status;
 pub use world::{World, init};
+
+/// A test whose body runs as every rank of a job, under plain `cargo test`, nextest, or any other runner of Rust's tests.
+///
+/// `#[ranks::test(4)]` makes a test out of `fn name(world: &World)` or `fn name(world: World)`. The function may return a
+/// `Result` whose error implements [`Display`](std::fmt::Display). The test process starts itself again, once per rank,
+/// as with [`spawn()`]; several tests run side by side.
+///
+/// The test fails when a rank panics, returns an error, or ends in any other way, at once: the other ranks do not hang.
+/// The message says which rank failed first, how and where, and where the others stood. It fails too when it takes longer
+/// than `timeout`, 60 s if not given; the message says what each rank was waiting for. `RANKS_TEST_TIMEOUT` in the
+/// environment, a number of seconds or `off`, replaces the timeouts of all tests, for debuggers and slow machines.
+///
+/// What the ranks print is captured and shown as that of any test, with the rank in front of every line.
+/// `#[should_panic]`, `#[ignore]` and other attributes work as with `#[test]`.
+///
+/// ```
+/// # #![allow(clippy::test_attr_in_doctest)]
+/// use ranks::{Sum, World};
+///
+/// #[ranks::test(4)]
+/// fn ranks_add_up(world: &World) {
+///     let mut sum = [0];
+///     world.all_reduce(&[world.rank() as u32], &mut sum, Sum).unwrap();
+///     assert_eq!(sum, [6]);
+/// }
+///
+/// #[ranks::test(ranks = 2, timeout = "10s")]
+/// fn a_message_arrives(world: World) -> ranks::Result<()> {
+///     match world.rank() {
+///         0 => world.send(&[1u8], 1)?,
+///         _ => assert_eq!(world.recv_vec::<u8>(0)?.0, [1]),
+///     }
+///     world.finalize()
+/// }
+/// # fn main() {}
+/// ```
+///
+/// # MPI
+/// No counterpart: the tests of MPI programs need `mpirun`.
+pub use ranks_macros::test;

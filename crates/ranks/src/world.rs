@@ -6,6 +6,7 @@ use crate::attach::{self, Attachment};
 use crate::engine::publish::Blocked;
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
+use crate::launch::RETURNED_ERROR;
 
 /// Context of the world's point-to-point messages; collectives use the next number. Communicators made later
 /// get pairs of their own.
@@ -113,6 +114,13 @@ impl World {
     #[track_caller]
     pub fn finalize(self) -> Result<()> {
         self.leave(Caller::new("finalize"))
+    }
+
+    /// Leaves the job as a rank that failed with this error, which it gives back.
+    pub(crate) fn fail(self, error: String) -> String {
+        self.finalized.set(true);
+        attach::fail_with(&self.attachment, &format!("{RETURNED_ERROR}: {error}"));
+        error
     }
 
     fn leave(&self, caller: Caller) -> Result<()> {

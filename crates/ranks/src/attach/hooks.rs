@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -19,6 +20,8 @@ use crate::layout::rank_state;
 
 /// For the hooks, which have no argument of ours.
 static ATTACHMENT: OnceLock<Attachment> = OnceLock::new();
+/// See [`hush_consequences`].
+static HUSH: AtomicBool = AtomicBool::new(false);
 /// Threads that panic at the same time write their last words one after the other.
 static WRITING: Mutex<()> = Mutex::new(());
 
@@ -30,7 +33,9 @@ pub(super) fn arm(attachment: Attachment) -> Result<(), AttachError> {
     let previous = take_hook();
     set_hook(Box::new(move |panic| {
         record_panic(panic);
-        previous(panic);
+        if !is_hushed() {
+            previous(panic);
+        }
     }));
     process::at_exit(note_exit).map_err(AttachError::system("install an exit handler"))
 }
@@ -51,6 +56,21 @@ pub(crate) fn record_last_words(words: &str) {
 /// Records and does nothing else: a panic that is caught does not end the job.
 fn record_panic(panic: &PanicHookInfo<'_>) {
     record_last_words(&describe(panic));
+}
+
+/// From now on this process prints no panics that follow from the failure of another rank: their launcher reads
+/// them in the last words, and tells the first failure apart from what it led to.
+pub(crate) fn hush_consequences() {
+    HUSH.store(true, Relaxed);
+}
+
+/// Whether the failure of this process is one that its launcher tells in fewer words.
+pub(crate) fn is_hushed() -> bool {
+    let follows = |attachment: &Attachment| {
+        let first = attachment.job.header().first_failure.load(Relaxed);
+        first != 0 && first != attachment.rank as u32 + 1
+    };
+    HUSH.load(Relaxed) && ATTACHMENT.get().is_some_and(follows)
 }
 
 fn describe(panic: &PanicHookInfo<'_>) -> String {

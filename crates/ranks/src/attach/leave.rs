@@ -21,6 +21,12 @@ pub(crate) fn fail(attachment: &Attachment) {
     leave_failed(attachment, PANIC_CODE, "failed while a panic unwound");
 }
 
+/// Tells launcher and peers that this rank has failed, and why.
+pub(crate) fn fail_with(attachment: &Attachment, reason: &str) {
+    hooks::record(attachment, reason);
+    leave_failed(attachment, 1, reason);
+}
+
 /// Ends the job: this process exits with `code`, or with 1 if `code` is 0, and the launcher stops the others.
 pub(crate) fn abort(attachment: &Attachment, code: i32, reason: &str) -> ! {
     let code = if code & 0xff == 0 { 1 } else { code & 0xff };

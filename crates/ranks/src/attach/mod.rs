@@ -16,5 +16,5 @@ mod leave;
 
 pub(crate) use claim::{Attachment, attach};
 pub use error::AttachError;
-pub(crate) use hooks::record_last_words;
-pub(crate) use leave::{abort, detach, fail};
+pub(crate) use hooks::{hush_consequences, is_hushed, record_last_words};
+pub(crate) use leave::{abort, detach, fail, fail_with};

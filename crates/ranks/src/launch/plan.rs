@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::LaunchError;
 use super::tag::Tag;
@@ -24,6 +25,8 @@ pub struct Plan {
     pub input: Input,
     /// Is told what happens, for the curious.
     pub observer: Option<fn(&Event)>,
+    /// How long the job may take.
+    pub limits: Limits,
     /// A guard process ends the job when this process is killed. Needs a process with a single thread.
     pub guard: bool,
     /// A signalfd whose signals are forwarded to the ranks; the signals must be blocked in the calling thread.
@@ -97,6 +100,7 @@ impl Plan {
             output: Output::Descriptors,
             input: Input::Rank(0),
             observer: None,
+            limits: Limits::default(),
             guard: false,
             signals: None,
         }
@@ -152,6 +156,16 @@ pub enum Event {
         /// Its process.
         pid: u32,
     },
+}
+
+/// How long a job may take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// The job is ended after this time.
+    pub timeout: Option<Duration>,
+    /// After the first failure the other ranks have this time before they are stopped: those that need the failed
+    /// rank get errors then, and can say so.
+    pub linger: Duration,
 }
 
 /// Where the ranks' output goes.

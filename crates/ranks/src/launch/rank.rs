@@ -122,6 +122,11 @@ impl RankProcesses {
         processes.all(|process| process.ended.is_some() || proc::is_halted(process.pid))
     }
 
+    /// How the program ended: what attached, or the child.
+    pub(super) fn last_ended(&self) -> Option<Ended> {
+        self.attached.as_ref().unwrap_or(&self.child).ended
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.child.ended.is_some() && self.attached.as_ref().is_none_or(|process| process.ended.is_some())
     }

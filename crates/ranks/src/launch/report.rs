@@ -5,6 +5,14 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::position::Position;
+
+/// The exit code of a launcher whose job took too long: that of timeout(1).
+const TIMED_OUT: i32 = 124;
+
+/// What the last words of a rank of [`crate::spawn()`] begin with when its body returned an error.
+pub(crate) const RETURNED_ERROR: &str = "returned an error";
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -56,6 +64,10 @@ pub struct Failure {
 pub struct Outcome {
     /// The failure that ended the job, `None` if it ended well.
     pub failure: Option<Failure>,
+    /// How long the job was allowed to take, if it took longer and was ended.
+    pub timed_out: Option<Duration>,
+    /// Where the ranks stood when the time was over or the first of them failed; without that one.
+    pub positions: Vec<Position>,
     /// The signal by which the user ended the job.
     pub interrupted: Option<i32>,
     /// Ranks that were stopped after the failure.
@@ -81,7 +93,10 @@ impl Failure {
 impl Outcome {
     /// Whether no rank failed.
     pub fn success(&self) -> bool {
-        self.failure.is_none() && !self.output_closed && self.output_error.is_none()
+        self.failure.is_none()
+            && self.timed_out.is_none()
+            && !self.output_closed
+            && self.output_error.is_none()
     }
 
     /// The exit code of a launcher: 0, or that of the first rank that failed.
@@ -90,6 +105,7 @@ impl Outcome {
             _ if self.output_closed => 128 + Signal::PIPE.as_raw(),
             _ if self.output_error.is_some() => 125,
             Some(failure) => failure.exit_code(),
+            None if self.timed_out.is_some() => TIMED_OUT,
             None => 0,
         }
     }
@@ -99,6 +115,12 @@ impl Outcome {
         if let Some(error) = &self.output_error {
             return Some(format!(
                 "error: cannot write the output of the ranks: {error}\n  help: see the free space and the limits of where the output goes"
+            ));
+        }
+        if let Some(timeout) = self.timed_out {
+            return Some(format!(
+                "error: the job did not end within {timeout:?}{}",
+                positions_text(&self.positions)
             ));
         }
         let failure = self.failure.as_ref()?;
@@ -128,13 +150,17 @@ impl fmt::Display for Failure {
 impl Failure {
     /// The last words, where they tell why the rank ended: a panic that was caught before does not.
     fn words(&self) -> Option<&str> {
+        let words = self.last_words.as_deref()?;
         let fatal = matches!(self.ended, Ended::Code(101) | Ended::Signal(libc::SIGABRT));
-        self.last_words.as_deref().filter(|_| fatal || self.code.is_some())
+        (fatal || self.code.is_some() || words.starts_with(RETURNED_ERROR)).then_some(words)
     }
 
     fn event(&self) -> String {
         match (self.code, self.ended) {
             _ if self.words().is_some_and(|words| words.starts_with("panicked")) => "panicked".to_owned(),
+            _ if self.words().is_some_and(|words| words.starts_with(RETURNED_ERROR)) => {
+                RETURNED_ERROR.to_owned()
+            }
             (Some(code), _) if self.words().is_some_and(|words| words.starts_with("abort")) => {
                 format!("aborted the job with exit code {code}")
             }
@@ -162,6 +188,11 @@ impl Failure {
             _ => None,
         }
     }
+}
+
+/// A line for each rank.
+pub(crate) fn positions_text(positions: &[Position]) -> String {
+    positions.iter().map(|position| format!("\n    {position}")).collect()
 }
 
 fn others(stopped: usize) -> String {

@@ -46,7 +46,8 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
     let outcome = match starter.start_all() {
         Ok(()) => {
             let Starter { started, streams: Streams { forwarder, feeder, .. }, .. } = starter;
-            Supervisor::new(job, id, started, Flow { output: forwarder, input: feeder }, signals).run()
+            let flow = Flow { output: forwarder, input: feeder };
+            Supervisor::new(job, id, started, flow, signals, plan.limits).run()
         }
         Err(error) => {
             abandon(starter.started.ranks, id);

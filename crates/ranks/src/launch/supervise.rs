@@ -15,6 +15,8 @@ use super::environment::job_text;
 use super::error::LaunchError;
 use super::input::Feeder;
 use super::output::{Closed, Forwarder};
+use super::plan::Limits;
+use super::position::{self, Doing, Position};
 use super::rank::{Process, RankProcesses};
 use super::report::{Ended, Failure, Outcome};
 use super::signals::{self, Arrival};
@@ -55,10 +57,14 @@ pub(super) enum Token {
 /// An event to wait for.
 pub(super) type Interest<'a> = (Token, BorrowedFd<'a>, PollFlags);
 
-/// Running => Stopping => Killed
+/// Running => Lingering => Stopping => Killed
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running,
+    /// A rank failed. The others may still say what that meant for them.
+    Lingering {
+        stop_at: Instant,
+    },
     /// The ranks were asked to end.
     Stopping {
         kill_at: Instant,
@@ -91,6 +97,12 @@ pub(super) struct Supervisor {
     first: Option<First>,
     /// State of each rank when its process ended.
     last_states: Vec<u32>,
+    /// How long the job may take, and until when that is.
+    limit: Option<(Duration, Instant)>,
+    timed_out: bool,
+    linger: Duration,
+    /// Where the ranks stood when they were stopped.
+    positions: Vec<Position>,
     stopped: usize,
     interrupted: Option<Signal>,
     /// Set when the last process is gone.
@@ -98,18 +110,30 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(job: Job, id: u64, started: Started, flow: Flow, signals: Option<OwnedFd>) -> Self {
+    pub(super) fn new(
+        job: Job,
+        id: u64,
+        started: Started,
+        flow: Flow,
+        signals: Option<OwnedFd>,
+        Limits { timeout, linger }: Limits,
+    ) -> Self {
         let last_states = vec![rank_state::EMPTY; started.ranks.len()];
+        let begin = Instant::now();
         Self {
             job,
             id,
             started,
             flow,
             signals,
-            begin: Instant::now(),
+            begin,
             phase: Phase::Running,
             first: None,
             last_states,
+            limit: timeout.and_then(|timeout| Some((timeout, begin.checked_add(timeout)?))),
+            timed_out: false,
+            linger,
+            positions: Vec::new(),
             stopped: 0,
             interrupted: None,
             drain_until: None,
@@ -140,6 +164,13 @@ impl Supervisor {
         if matches!(self.phase, Phase::Stopping { kill_at } if kill_at <= now) {
             self.kill();
         }
+        if matches!(self.phase, Phase::Lingering { stop_at } if stop_at <= now) {
+            self.stop(self.first.map(|first| first.rank), self.grace());
+        }
+        if self.time_ends().is_some_and(|end| end <= now) {
+            self.timed_out = true;
+            self.stop(None, GRACE);
+        }
         match self.drain_until {
             None if self.started.ranks.iter().all(|rank| rank.has_ended()) => self.sweep(),
             Some(end) if end <= now => {
@@ -152,6 +183,11 @@ impl Supervisor {
             self.flow.output.stop_reading(now);
             self.stop(None, GRACE);
         }
+    }
+
+    /// When a job that nothing else has ended is to end.
+    fn time_ends(&self) -> Option<Instant> {
+        self.limit.filter(|_| self.phase == Phase::Running && self.drain_until.is_none()).map(|(_, end)| end)
     }
 
     /// The last rank is gone: ends what a failed job left running.
@@ -198,12 +234,13 @@ impl Supervisor {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let kill_at = match self.phase {
-            Phase::Stopping { kill_at } => Some(kill_at),
+        let phase_ends = match self.phase {
+            Phase::Stopping { kill_at: time } | Phase::Lingering { stop_at: time } => Some(time),
             _ => None,
         };
         let drain_until = self.drain_until.filter(|_| !self.flow.output.has_ended());
-        let next = [kill_at, drain_until, self.flow.output.deadline()].into_iter().flatten().min()?;
+        let times = [phase_ends, drain_until, self.flow.output.deadline(), self.time_ends()];
+        let next = times.into_iter().flatten().min()?;
         let time = next.saturating_duration_since(Instant::now());
         Some(Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) })
     }
@@ -302,13 +339,21 @@ impl Supervisor {
 
     /// Notes the first failure, before the other ranks can hear of it, and stops the job.
     fn rank_failed(&mut self, rank: usize, ended: Option<Ended>) {
-        if self.first.is_some() {
+        if self.first.is_some() || self.timed_out {
             return;
         }
         let first = self.first_failure(rank);
         let ended = ended.filter(|_| first == rank);
         self.first = Some(First { rank: first, after: self.begin.elapsed(), ended });
-        self.stop(Some(first), if self.interrupted.is_some() { INTERRUPT_GRACE } else { GRACE });
+        if self.phase == Phase::Running && !self.linger.is_zero() {
+            self.phase = Phase::Lingering { stop_at: Instant::now() + self.linger };
+        } else {
+            self.stop(Some(first), self.grace());
+        }
+    }
+
+    fn grace(&self) -> Duration {
+        if self.interrupted.is_some() { INTERRUPT_GRACE } else { GRACE }
     }
 
     /// The rank that failed first according to the segment; `rank` if none has claimed that.
@@ -323,10 +368,11 @@ impl Supervisor {
     fn stop(&mut self, except: Option<usize>, grace: Duration) {
         let kill_at = Instant::now() + grace;
         match &mut self.phase {
-            Phase::Running => self.phase = Phase::Stopping { kill_at },
+            Phase::Running | Phase::Lingering { .. } => self.phase = Phase::Stopping { kill_at },
             Phase::Stopping { kill_at: earlier } => *earlier = kill_at.min(*earlier),
             Phase::Killed => return,
         }
+        self.positions = position::of_all(&self.job);
         let others = self.started.ranks.iter().enumerate().filter(|(rank, _)| Some(*rank) != except);
         let alive: Vec<_> = others.filter(|(_, processes)| !processes.has_ended()).collect();
         self.stopped = alive.len();
@@ -384,12 +430,33 @@ impl Supervisor {
         let closed = self.flow.output.closed();
         Outcome {
             failure: self.first.map(|first| self.failure(first)),
+            timed_out: self.limit.filter(|_| self.timed_out).map(|(timeout, _)| timeout),
+            positions: self.last_positions(),
             interrupted: self.interrupted.map(Signal::as_raw),
             stopped: self.stopped,
             never_attached: self.never_attached(),
             output_closed: closed.as_ref().is_some_and(Closed::is_unread),
             output_error: closed.filter(|closed| !closed.is_unread()).map(|closed| closed.to_string()),
         }
+    }
+
+    /// Where the ranks stood, but for the first that failed. All of them may have ended by themselves.
+    fn last_positions(&self) -> Vec<Position> {
+        let first = self.first.map(|first| first.rank);
+        let nobody_was_stopped = self.positions.is_empty() && first.is_some();
+        let positions = if nobody_was_stopped { position::of_all(&self.job) } else { self.positions.clone() };
+        let others = positions.into_iter().filter(|position| Some(position.rank) != first);
+        others.map(|position| self.failed_too(&position).unwrap_or(position)).collect()
+    }
+
+    /// What a rank said that failed after the first one, or was stopped while it did.
+    fn failed_too(&self, position: &Position) -> Option<Position> {
+        let ended = self.started.ranks[position.rank].last_ended();
+        let failed = self.first.is_some()
+            && matches!(position.doing, Doing::Running | Doing::Gone | Doing::Finished)
+            && ended != Some(Ended::Code(0));
+        let words = last_words::read(self.job.control(position.rank)).filter(|_| failed)?;
+        Some(Position { rank: position.rank, doing: Doing::FailedToo(words) })
     }
 
     fn never_attached(&self) -> Vec<usize> {
@@ -399,8 +466,7 @@ impl Supervisor {
 
     fn failure(&self, First { rank, after, ended }: First) -> Failure {
         let control = self.job.control(rank);
-        let processes = &self.started.ranks[rank];
-        let last = processes.attached.as_ref().unwrap_or(&processes.child).ended;
+        let last = self.started.ranks[rank].last_ended();
         let state = self.last_states[rank];
         let mut ended = ended.or(last).unwrap_or(Ended::Unknown);
         // SYNC exit-status

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::World;
 use crate::attach;
-use crate::launch::{environment, process};
+use crate::launch::{RETURNED_ERROR, environment, process};
 
 /// Set when this process has come to its call.
 static ARRIVED: AtomicBool = AtomicBool::new(false);
@@ -17,16 +17,17 @@ pub(super) fn has_arrived() -> bool {
     ARRIVED.load(Relaxed)
 }
 
+/// What a body returns: the text of an error.
+pub(super) type Returned = Result<(), String>;
+
 /// Runs `body` as a rank and ends the process: with 0, with 101 after a panic, with 1 after another failure.
-pub(super) fn run(body: impl FnOnce(&World)) -> ! {
+pub(super) fn run(body: impl FnOnce(World) -> Returned) -> ! {
     ARRIVED.store(true, Relaxed);
     take_output();
-    let world = crate::init().unwrap_or_else(|error| give_up(&error));
-    let ended = catch_unwind(AssertUnwindSafe(move || {
-        // Inside, so that a panic drops the world while it unwinds: that is how the job learns of it.
-        body(&world);
-        world.finalize()
-    }));
+    attach::hush_consequences();
+    let world = crate::init().unwrap_or_else(|error| give_up(&error.to_string()));
+    // The body owns the world, so that a panic drops it while it unwinds: that is how the job learns of it.
+    let ended = catch_unwind(AssertUnwindSafe(move || body(world)));
     match ended {
         Ok(Ok(())) => exit(0),
         Ok(Err(error)) => give_up(&error),
@@ -35,10 +36,12 @@ pub(super) fn run(body: impl FnOnce(&World)) -> ! {
     }
 }
 
-fn give_up(error: &crate::Error) -> ! {
-    attach::record_last_words(&error.to_string());
+fn give_up(error: &str) -> ! {
+    attach::record_last_words(&format!("{RETURNED_ERROR}: {error}"));
     // The parent learns it from the record; there is nobody else to tell when this fails.
-    let _ = writeln!(stderr(), "error: {error}");
+    if !attach::is_hushed() {
+        let _ = writeln!(stderr(), "error: {error}");
+    }
     exit(1)
 }
 

@@ -1,18 +1,32 @@
 //! Why a spawned job failed.
 
-use crate::launch::Failure;
+use std::time::Duration;
+
+use crate::launch::{Failure, Position, positions_text};
 
 /// The ranks of a [`spawn`](crate::spawn()) did not all end well.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
     /// A rank failed: it panicked, aborted, was killed, or exited by itself.
-    #[error("spawn at {at}: {failure}")]
+    #[error("spawn at {at}: {failure}{}", others(positions))]
     Failed {
         /// Where `spawn` was called.
         at: String,
         /// The first failure.
         failure: Failure,
+        /// Where the other ranks stood then.
+        positions: Vec<Position>,
+    },
+    /// The job took longer than it was allowed to, and was ended.
+    #[error("spawn at {at}: the job did not end within {timeout:?}{}", positions_text(positions))]
+    TimedOut {
+        /// Where `spawn` was called.
+        at: String,
+        /// The time that it had.
+        timeout: Duration,
+        /// Where the ranks stood when it was over.
+        positions: Vec<Position>,
     },
     /// A child ended without coming to the call of `spawn` that it was started for.
     #[error(
@@ -45,4 +59,12 @@ pub enum SpawnError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// What the others did, for the message about the first failure.
+pub(super) fn others(positions: &[Position]) -> String {
+    match positions {
+        [] => String::new(),
+        some => format!("\n  the other ranks:{}", positions_text(some)),
+    }
 }

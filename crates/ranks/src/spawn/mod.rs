@@ -9,6 +9,8 @@ mod error;
 mod harness;
 mod identity;
 mod parent;
+mod test;
 
 pub use error::SpawnError;
 pub use parent::{Spawn, spawn};
+pub use test::{Test, TestResult};

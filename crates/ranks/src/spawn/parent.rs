@@ -5,12 +5,17 @@ use std::ffi::OsString;
 use std::io::{Write, stdout};
 use std::panic::Location;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::identity::{Call, VARIABLE};
 use super::{SpawnError, child, harness};
 use crate::World;
 use crate::error::Result;
-use crate::launch::{self, Input, LaunchError, Outcome, Output, Plan, RankPlan};
+use crate::launch::{self, Input, LaunchError, Limits, Outcome, Output, Plan, RankPlan, StreamPlan, TagPart};
+
+/// Time for the errors that a failed rank means for the others: most fail within a millisecond, on a loaded machine
+/// somewhat later. Who does not fail then computes, or waits for a rank that does.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// Runs `body` as a job of `ranks` ranks, each in a process of its own, and waits for all of them.
 ///
@@ -62,12 +67,14 @@ pub struct Spawn {
     ranks: usize,
     test_name: Option<String>,
     arguments: Option<Vec<OsString>>,
+    timeout: Option<Duration>,
+    tag_output: bool,
 }
 
 impl Spawn {
     /// A job of `ranks` ranks.
     pub fn new(ranks: usize) -> Self {
-        Self { ranks, test_name: None, arguments: None }
+        Self { ranks, test_name: None, arguments: None, timeout: None, tag_output: false }
     }
 
     /// The name of the running test as the harness prints it, for a test that calls from a thread or a helper
@@ -83,6 +90,31 @@ impl Spawn {
         self
     }
 
+    /// Ends the job with [`SpawnError::TimedOut`], which says where each rank stands, when it takes longer than this.
+    /// Without it, a job takes what time it takes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let both_receive = |world: &ranks::World| drop(world.recv_vec::<u8>(1 - world.rank()));
+    /// let error = ranks::Spawn::new(2).timeout(Duration::from_millis(500)).run(both_receive).unwrap_err();
+    /// assert!(error.to_string().contains("rank 0 waits in recv_vec"), "{error}");
+    /// ```
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.maybe_timeout(Some(timeout))
+    }
+
+    pub(super) fn maybe_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Begins every line of the ranks' output with the rank.
+    pub(super) fn tag_output(mut self) -> Self {
+        self.tag_output = true;
+        self
+    }
+
     /// Runs `body` as every rank of the job. See [`spawn()`].
     ///
     /// # Errors
@@ -90,6 +122,15 @@ impl Spawn {
     /// As [`spawn()`].
     #[track_caller]
     pub fn run<F: FnOnce(&World)>(self, body: F) -> Result<()> {
+        self.run_world(|world| {
+            body(&world);
+            world.finalize().map_err(|error| error.to_string())
+        })
+    }
+
+    /// [`Spawn::run`] with a body that owns the world and may return the text of an error.
+    #[track_caller]
+    pub(super) fn run_world<F: FnOnce(World) -> child::Returned>(self, body: F) -> Result<()> {
         let site = Location::caller();
         if child::has_arrived() {
             return Err(SpawnError::Nested { at: site.to_string() }.into());
@@ -99,7 +140,7 @@ impl Spawn {
         match Call::of_this_process() {
             Some(mine) if mine == call => child::run(body),
             Some(_) => Ok(()),
-            None => copy.run(self.ranks, &call),
+            None => copy.run(&self, &call),
         }
     }
 
@@ -126,20 +167,24 @@ struct Copy {
 }
 
 impl Copy {
-    fn run(self, ranks: usize, call: &Call) -> Result<()> {
+    fn run(self, settings: &Spawn, call: &Call) -> Result<()> {
         let command = self.command();
-        let outcome = launch::run(self.plan(ranks, call)?)?;
+        let outcome = launch::run(self.plan(settings, call)?)?;
         Ok(judge(&outcome, call, command)?)
     }
 
-    fn plan(self, ranks: usize, call: &Call) -> std::result::Result<Plan, LaunchError> {
+    fn plan(self, settings: &Spawn, call: &Call) -> std::result::Result<Plan, LaunchError> {
         // What this process has printed comes before what its ranks print.
         let _ = stdout().flush();
         let is_test = self.test.is_some();
         let rank = RankPlan::new(self.program, self.arguments);
-        let mut plan = Plan::equal(ranks, rank)?;
+        let mut plan = Plan::equal(settings.ranks, rank)?;
+        if settings.tag_output {
+            plan.ranks.iter_mut().enumerate().for_each(|(number, rank)| tag(rank, number));
+        }
         plan.variables = vec![(VARIABLE.into(), call.encode(std::process::id()).into())];
         plan.input = if is_test { Input::None } else { Input::Rank(0) };
+        plan.limits = Limits { timeout: settings.timeout, linger: LINGER };
         plan.output = if is_test { Output::Print { drop_before_spawn: true } } else { Output::Descriptors };
         Ok(plan)
     }
@@ -150,13 +195,23 @@ impl Copy {
     }
 }
 
+fn tag(rank: &mut RankPlan, number: usize) {
+    let text = TagPart::Text(format!("[{number}] ").into_bytes());
+    rank.stdout.tag = vec![text.clone()];
+    rank.stderr = Some(StreamPlan { tag: vec![text], ..StreamPlan::shown() });
+}
+
 fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result<(), SpawnError> {
     let at = call.site.clone();
+    let positions = outcome.positions.clone();
+    if let Some(timeout) = outcome.timed_out {
+        return Err(SpawnError::TimedOut { at, timeout, positions });
+    }
     match (&outcome.failure, outcome.never_attached.first()) {
         (Some(failure), _)
             if failure.last_words.is_some() || !outcome.never_attached.contains(&failure.rank) =>
         {
-            Err(SpawnError::Failed { at, failure: failure.clone() })
+            Err(SpawnError::Failed { at, failure: failure.clone(), positions })
         }
         (_, Some(&rank)) => Err(SpawnError::NotReached { at, rank, command }),
         _ => Ok(()),
