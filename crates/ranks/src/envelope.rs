@@ -4,7 +4,7 @@
 //! offset  message (EAGER, RENDEZVOUS, OFFER)       CHUNK             DATA        MATCH
 //!  0      sequence         u32   (shm-core ring)
 //!  4      payload bytes    u16   (shm-core ring)
-//!  6      kind and flags   u16
+//!  6      kind and flags   u16   (with those before, one word)
 //!  8      context          u32                     message id        message id  message id
 //! 12      source u16, call site u16                chunk
 //! 16      tag              u32                     bytes in chunk
@@ -16,8 +16,9 @@
 //!
 //!         INVITE            PULLED, PUSHED
 //!  8      message id        message id
-//! 12      address  u64      blocks
-//! 20      seal     u64
+//! 12                        blocks
+//! 16      address  u64
+//! 24      seal     u64
 //! ```
 //!
 //! A message id is chosen by the sender and valid between one sender and one receiver until its last byte.
@@ -50,41 +51,43 @@ pub(crate) const FLAG_SYNCHRONOUS: u16 = 0x0100;
 pub(crate) const FLAG_OBJECT: u16 = 0x0200;
 
 /// The header of a message, as matching sees it.
+///
+/// The fields lie in an order in which none follows the one that it is joined with in [`Envelope::words`]: a load of
+/// two fields that were just stored one by one has to wait until the stores have left the processor's store buffer.
+/// Behind stores to a line of another core that took a sender 17 ns of 25.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Envelope {
+    pub(crate) length: u64,
+    pub(crate) element_type: u32,
+    pub(crate) tag: i32,
+    pub(crate) source: u16,
     pub(crate) flags: u16,
     pub(crate) context: u32,
-    pub(crate) source: u16,
     pub(crate) call_site: u16,
-    pub(crate) tag: i32,
-    pub(crate) element_type: u32,
-    pub(crate) length: u64,
 }
 
 impl Envelope {
-    #[inline]
-    pub(crate) fn words(&self) -> [u32; CELL_WORDS] {
+    #[inline(always)]
+    pub(crate) fn words(&self) -> [u64; CELL_WORDS] {
         [
-            self.context,
-            u32::from(self.source) | u32::from(self.call_site) << 16,
-            self.tag as u32,
-            self.element_type,
-            self.length as u32,
-            (self.length >> 32) as u32,
+            u64::from(self.context) | u64::from(self.source) << 32 | u64::from(self.call_site) << 48,
+            u64::from(self.tag as u32) | u64::from(self.element_type) << 32,
+            self.length,
         ]
     }
 
     #[inline]
     pub(crate) fn from_body(body: &Body) -> Self {
-        let words = &body.words;
+        let [origin, content, length] = body.words;
         Self {
             flags: body.kind & !KIND_MASK,
-            context: words[0],
-            source: words[1] as u16,
-            call_site: (words[1] >> 16) as u16,
-            tag: words[2] as i32,
-            element_type: words[3],
-            length: u64::from(words[4]) | u64::from(words[5]) << 32,
+            context: origin as u32,
+            source: (origin >> 32) as u16,
+            call_site: (origin >> 48) as u16,
+            tag: content as i32,
+            element_type: (content >> 32) as u32,
+            length,
         }
     }
 
@@ -99,19 +102,25 @@ pub(crate) fn kind(body: &Body) -> u16 {
 }
 
 /// The words of a control cell.
-pub(crate) fn control_words(message: u32, chunk: u32, bytes: u32) -> [u32; CELL_WORDS] {
-    [message, chunk, bytes, 0, 0, 0]
+pub(crate) fn control_words(message: u32, chunk: u32, bytes: u32) -> [u64; CELL_WORDS] {
+    [u64::from(message) | u64::from(chunk) << 32, bytes.into(), 0]
+}
+
+/// Message id, chunk and bytes in it, of a control cell.
+pub(crate) fn control(body: &Body) -> (u32, u32, u32) {
+    let [name, bytes, _] = body.words;
+    (name as u32, (name >> 32) as u32, bytes as u32)
 }
 
 /// The words of an INVITE cell.
-pub(crate) fn invite_words(message: u32, address: u64, seal: u64) -> [u32; CELL_WORDS] {
-    [message, address as u32, (address >> 32) as u32, seal as u32, (seal >> 32) as u32, 0]
+pub(crate) fn invite_words(message: u32, address: u64, seal: u64) -> [u64; CELL_WORDS] {
+    [message.into(), address, seal]
 }
 
 /// Address and seal of an INVITE cell.
-pub(crate) fn invitation(words: &[u32; CELL_WORDS]) -> (u64, u64) {
-    let long = |at: usize| u64::from(words[at]) | u64::from(words[at + 1]) << 32;
-    (long(1), long(3))
+pub(crate) fn invitation(body: &Body) -> (u64, u64) {
+    let [_, address, seal] = body.words;
+    (address, seal)
 }
 
 #[cfg(test)]

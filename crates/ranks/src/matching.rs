@@ -8,20 +8,47 @@ use std::collections::VecDeque;
 
 use crate::envelope::Envelope;
 
-/// Which messages a receive accepts.
+/// Which messages a receive accepts. Small enough to travel in registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pattern {
-    pub(crate) context: u32,
-    pub(crate) source: Option<usize>,
-    pub(crate) tag: Option<i32>,
+    context: u32,
+    source: u32,
+    tag: i32,
 }
 
+/// No rank has this number.
+const ANY_SOURCE: u32 = u32::MAX;
+/// Tags are not negative.
+const ANY_TAG: i32 = -1;
+
 impl Pattern {
+    /// Messages of a context, from `source` or any rank, with `tag` or any tag.
+    #[inline]
+    pub(crate) fn new(context: u32, source: Option<usize>, tag: Option<i32>) -> Self {
+        let source = source.map_or(ANY_SOURCE, |rank| rank as u32);
+        Self { context, source, tag: tag.unwrap_or(ANY_TAG) }
+    }
+
+    #[inline]
+    pub(crate) fn context(&self) -> u32 {
+        self.context
+    }
+
+    #[inline]
+    pub(crate) fn source(&self) -> Option<usize> {
+        (self.source != ANY_SOURCE).then_some(self.source as usize)
+    }
+
+    #[inline]
+    pub(crate) fn tag(&self) -> Option<i32> {
+        (self.tag != ANY_TAG).then_some(self.tag)
+    }
+
     #[inline]
     pub(crate) fn fits(&self, envelope: &Envelope) -> bool {
         self.context == envelope.context
-            && self.source.is_none_or(|source| source == usize::from(envelope.source))
-            && self.tag.is_none_or(|tag| tag == envelope.tag)
+            && (self.source == u32::from(envelope.source) || self.source == ANY_SOURCE)
+            && (self.tag == envelope.tag || self.tag == ANY_TAG)
     }
 }
 
@@ -41,6 +68,7 @@ impl<T> Line<T> {
         Self { items: VecDeque::new(), live: 0 }
     }
 
+    #[inline]
     fn push(&mut self, item: T) {
         self.items.push_back(Some(item));
         self.live += 1;
@@ -54,12 +82,29 @@ impl<T> Line<T> {
         occupied.into_iter().find(|(_, item)| fits(item))
     }
 
-    fn take(&mut self, at: usize) -> Option<T> {
-        let item = self.items[at].take();
-        self.live -= usize::from(item.is_some());
+    /// Removes the first item if it fits. The line never begins with a hole.
+    #[inline]
+    fn take_front(&mut self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
+        if !self.items.front().is_some_and(|item| item.as_ref().is_some_and(fits)) {
+            return None;
+        }
+        self.live -= 1;
+        let item = self.items.pop_front().flatten();
+        self.close_front();
+        item
+    }
+
+    #[inline]
+    fn close_front(&mut self) {
         while let Some(None) = self.items.front() {
             self.items.pop_front();
         }
+    }
+
+    fn take(&mut self, at: usize) -> Option<T> {
+        let item = self.items[at].take();
+        self.live -= usize::from(item.is_some());
+        self.close_front();
         while let Some(None) = self.items.back() {
             self.items.pop_back();
         }
@@ -80,11 +125,28 @@ pub(crate) struct Posted<R> {
     live: usize,
 }
 
+/// A posted receive, without its source: the line that it stands in says that.
 #[derive(Debug)]
 struct Entry<R> {
+    /// Context and tag; no tag if any will do.
+    key: u64,
+    mask: u64,
     order: u64,
-    pattern: Pattern,
     receive: R,
+}
+
+impl<R> Entry<R> {
+    /// Whether it accepts a message of that key from the source of its line.
+    #[inline]
+    fn fits(&self, key: u64) -> bool {
+        self.key == key & self.mask
+    }
+}
+
+/// What matching compares besides the source.
+#[inline]
+fn key(context: u32, tag: i32) -> u64 {
+    u64::from(context) | u64::from(tag as u32) << 32
 }
 
 impl<R: Copy + PartialEq> Posted<R> {
@@ -93,22 +155,39 @@ impl<R: Copy + PartialEq> Posted<R> {
         Self { by_source, any_source: Line::new(), next: 0, live: 0 }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.live == 0
     }
 
+    #[inline]
     pub(crate) fn post(&mut self, pattern: Pattern, receive: R) {
-        let entry = Entry { order: self.next, pattern, receive };
+        let mask = if pattern.tag == ANY_TAG { u64::from(u32::MAX) } else { u64::MAX };
+        let key = key(pattern.context, pattern.tag) & mask;
+        let entry = Entry { key, mask, order: self.next, receive };
         self.next += 1;
         self.live += 1;
-        self.line(pattern.source).push(entry);
+        self.line(pattern.source()).push(entry);
     }
 
     /// Removes and returns the earliest receive that accepts the message.
+    #[inline]
     pub(crate) fn take_match(&mut self, envelope: &Envelope) -> Option<R> {
         if self.live == 0 {
             return None;
         }
+        // Mostly receives name their source, and messages come in the order of their receives.
+        if self.any_source.live == 0
+            && let Some(entry) = self.by_source[usize::from(envelope.source)]
+                .take_front(|entry| entry.fits(key(envelope.context, envelope.tag)))
+        {
+            self.live -= 1;
+            return Some(entry.receive);
+        }
+        self.search_match(envelope)
+    }
+
+    fn search_match(&mut self, envelope: &Envelope) -> Option<R> {
         let source = usize::from(envelope.source);
         let from_source = first(&self.by_source[source], envelope);
         let from_any = first(&self.any_source, envelope);
@@ -151,7 +230,8 @@ impl<R: Copy + PartialEq> Posted<R> {
 }
 
 fn first<R>(line: &Line<Entry<R>>, envelope: &Envelope) -> Option<(usize, u64)> {
-    let (at, entry) = line.find(|entry| entry.pattern.fits(envelope))?;
+    let key = key(envelope.context, envelope.tag);
+    let (at, entry) = line.find(|entry| entry.fits(key))?;
     Some((at, entry.order))
 }
 
@@ -175,6 +255,7 @@ impl<M> Unexpected<M> {
         Self { by_source: (0..ranks).map(|_| Line::new()).collect(), next: 0, live: 0 }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.live == 0
     }
@@ -219,7 +300,7 @@ impl<M> Unexpected<M> {
         if self.live == 0 {
             return None;
         }
-        let sources = match pattern.source {
+        let sources = match pattern.source() {
             Some(rank) => rank..rank + 1,
             None => 0..self.by_source.len(),
         };
@@ -255,7 +336,7 @@ mod tests {
         let message = (0..2u32, 0..RANKS, 0..3i32).prop_map(|(c, s, t)| Action::Arrive(envelope(c, s, t)));
         let pattern = (0..2u32, prop::option::of(0..RANKS), prop::option::of(0..3i32));
         let receive =
-            pattern.prop_map(|(context, source, tag)| Action::Receive(Pattern { context, source, tag }));
+            pattern.prop_map(|(context, source, tag)| Action::Receive(Pattern::new(context, source, tag)));
         prop_oneof![4 => message, 4 => receive, 1 => Just(Action::CancelOldest)]
     }
 
@@ -270,7 +351,7 @@ mod tests {
     #[test]
     fn holes_behind_an_old_item_are_closed() {
         let mut posted = Posted::new(RANKS);
-        let pattern = |tag| Pattern { context: 0, source: Some(1), tag: Some(tag) };
+        let pattern = |tag| Pattern::new(0, Some(1), Some(tag));
         posted.post(pattern(7), 0);
         posted.post(pattern(8), 1);
         for number in 2..10_000 {
@@ -311,8 +392,8 @@ mod tests {
                     }
                     Action::CancelOldest if !oracle.posted.is_empty() => {
                         let (pattern, receive) = oracle.posted.remove(0);
-                        prop_assert!(posted.cancel(pattern.source, receive));
-                        prop_assert!(!posted.cancel(pattern.source, receive));
+                        prop_assert!(posted.cancel(pattern.source(), receive));
+                        prop_assert!(!posted.cancel(pattern.source(), receive));
                     }
                     Action::CancelOldest => {}
                 }

@@ -7,10 +7,11 @@
 
 use bytemuck::{NoUninit, Pod};
 
-use crate::address::{Destination, Source};
+use crate::address::{Destination, Source, Tag};
 use crate::engine::buffer::{Growing, Incoming, Outgoing};
 use crate::engine::publish::Blocked;
-use crate::engine::receive::{Expected, Kept};
+use crate::engine::receive::Kept;
+use crate::engine::receives::Expected;
 use crate::engine::send::Started;
 use crate::engine::{Caller, Engine, OperationId};
 use crate::envelope::{Envelope, FLAG_OBJECT, FLAG_SYNCHRONOUS};
@@ -145,18 +146,20 @@ impl World {
         from: impl Into<Source>,
     ) -> Result<Status> {
         let caller = Caller::new("sendrecv");
-        let pattern = self.pattern(from.into(), caller)?;
-        let envelope = {
-            let content = Content::Elements(type_hash::<T>());
-            self.envelope(size_of_val(data), content, to.into(), Mode::Standard, caller)?
-        };
+        let (to, from) = (to.into(), from.into());
+        self.check_source(from, caller)?;
+        self.check_destination(to, caller)?;
+        let pattern = self.pattern(from);
+        let content = Content::Elements(type_hash::<T>());
+        let envelope =
+            self.envelope(self.context, size_of_val(data), content, to.tag, Mode::Standard, caller);
         let mut engine = self.engine.borrow_mut();
         let mut loan = Loan::new(&mut engine);
         let receive = loan.receive(pattern, expected::<U>(), bytemuck::cast_slice_mut(buffer), caller)?;
-        let send = loan.send(envelope.0, envelope.1, bytemuck::cast_slice(data), caller)?;
+        let send = loan.send(to.rank, envelope, bytemuck::cast_slice(data), caller)?;
         if let Some(send) = send {
-            let (peer, Envelope { tag, context, length, .. }) = envelope;
-            loan.wait_send(send, Blocked::in_send(caller, peer, tag, context, length))?;
+            let Envelope { tag, context, length, .. } = envelope;
+            loan.wait_send(send, Blocked::in_send(caller, to.rank, tag, context, length))?;
         }
         loan.wait_receive(receive, Blocked::in_receive(caller, &pattern, size_of_val(buffer) as u64))
     }
@@ -171,39 +174,46 @@ impl World {
         mode: Mode,
         caller: Caller,
     ) -> Result<()> {
-        let (destination, envelope) = self.envelope(bytes.len(), content, to, mode, caller)?;
+        self.check_destination(to, caller)?;
+        let envelope = self.envelope(self.context, bytes.len(), content, to.tag, mode, caller);
         let mut engine = self.engine.borrow_mut();
-        if destination != engine.rank && engine.try_eager(destination, &envelope, bytes) {
+        if engine.try_eager(to.rank, &envelope, bytes) {
             return engine.progress_now_and_then();
         }
-        send_slowly(&mut engine, destination, envelope, bytes, caller)
+        send_slowly(&mut engine, to.rank, envelope, bytes, caller)
     }
 
-    /// The header of a message, checked.
+    /// Checks where a message is to go.
+    #[inline]
+    pub(crate) fn check_destination(&self, to: Destination, caller: Caller) -> Result<()> {
+        self.check_rank(to.rank, caller)?;
+        self.check_tag(Some(to.tag), caller)
+    }
+
+    /// Checks where a message is to come from.
+    #[inline]
+    pub(crate) fn check_source(&self, from: Source, caller: Caller) -> Result<()> {
+        from.rank.map_or(Ok(()), |rank| self.check_rank(rank, caller))?;
+        self.check_tag(from.tag, caller)
+    }
+
+    #[inline]
+    fn check_tag(&self, tag: Option<Tag>, caller: Caller) -> Result<()> {
+        let Caller { operation, at } = caller;
+        match tag {
+            Some(tag) if tag < 0 => Err(Error::NegativeTag { operation, tag, at }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The header of a message.
     #[inline]
     pub(crate) fn envelope(
-        &self,
-        length: usize,
-        content: Content,
-        to: Destination,
-        mode: Mode,
-        caller: Caller,
-    ) -> Result<(usize, Envelope)> {
-        self.check_rank(to.rank, caller)?;
-        if to.tag < 0 {
-            return Err(Error::NegativeTag { operation: caller.operation, tag: to.tag, at: caller.at });
-        }
-        Ok((to.rank, self.envelope_in(self.context, length, content, to.tag, mode, caller)))
-    }
-
-    /// The header of a message in a context of the library's own.
-    #[inline]
-    pub(crate) fn envelope_in(
         &self,
         context: u32,
         length: usize,
         content: Content,
-        tag: i32,
+        tag: Tag,
         mode: Mode,
         caller: Caller,
     ) -> Envelope {
@@ -223,16 +233,10 @@ impl World {
         }
     }
 
-    /// What a receive accepts, checked.
+    /// What a receive accepts.
     #[inline]
-    pub(crate) fn pattern(&self, from: Source, caller: Caller) -> Result<Pattern> {
-        if let Some(rank) = from.rank {
-            self.check_rank(rank, caller)?;
-        }
-        if let Some(tag) = from.tag.filter(|&tag| tag < 0) {
-            return Err(Error::NegativeTag { operation: caller.operation, tag, at: caller.at });
-        }
-        Ok(Pattern { context: self.context, source: from.rank, tag: from.tag })
+    pub(crate) fn pattern(&self, from: Source) -> Pattern {
+        Pattern::new(self.context, from.rank, from.tag)
     }
 
     #[inline]
@@ -243,7 +247,8 @@ impl World {
         from: Source,
         caller: Caller,
     ) -> Result<Status> {
-        let pattern = self.pattern(from, caller)?;
+        self.check_source(from, caller)?;
+        let pattern = self.pattern(from);
         let mut engine = self.engine.borrow_mut();
         if let Some(status) = engine.receive_soon(&pattern, &expected, buffer)? {
             return Ok(status);
@@ -259,7 +264,8 @@ impl World {
         from: Source,
         caller: Caller,
     ) -> Result<(Vec<T>, Status)> {
-        let pattern = self.pattern(from, caller)?;
+        self.check_source(from, caller)?;
+        let pattern = self.pattern(from);
         let mut engine = self.engine.borrow_mut();
         let buffer = Incoming::Owned(Box::new(Growing::<T>(Vec::new())));
         let id = engine.start_receive(pattern, expected, buffer, caller)?;
@@ -282,7 +288,7 @@ pub(crate) fn vector<T: 'static>(buffer: Incoming) -> Vec<T> {
 
 fn waits_for(envelope: &Envelope, caller: Caller) -> Blocked<'static> {
     let Envelope { context, source, tag, length, .. } = *envelope;
-    let pattern = Pattern { context, source: Some(source.into()), tag: Some(tag) };
+    let pattern = Pattern::new(context, Some(source.into()), Some(tag));
     Blocked::in_receive(caller, &pattern, length)
 }
 

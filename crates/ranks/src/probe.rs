@@ -27,7 +27,7 @@ impl World {
     #[track_caller]
     pub fn probe(&self, from: impl Into<Source>) -> Result<Status> {
         let caller = Caller::new("probe");
-        let pattern = self.pattern(from.into(), caller)?;
+        let pattern = self.checked_pattern(from.into(), caller)?;
         self.await_message(pattern, caller, |engine| engine.peek_unexpected(&pattern).map(Ok))
     }
 
@@ -44,7 +44,7 @@ impl World {
     #[track_caller]
     pub fn try_probe(&self, from: impl Into<Source>) -> Result<Option<Status>> {
         let caller = Caller::new("try_probe");
-        let pattern = self.pattern(from.into(), caller)?;
+        let pattern = self.checked_pattern(from.into(), caller)?;
         self.look(pattern, caller, |engine| Ok(engine.peek_unexpected(&pattern)))
     }
 
@@ -72,7 +72,7 @@ impl World {
     #[track_caller]
     pub fn matched_probe(&self, from: impl Into<Source>) -> Result<Message<'_>> {
         let caller = Caller::new("matched_probe");
-        let pattern = self.pattern(from.into(), caller)?;
+        let pattern = self.checked_pattern(from.into(), caller)?;
         let (envelope, kept) =
             self.await_message(pattern, caller, |engine| engine.take_unexpected(&pattern).transpose())?;
         Ok(Message { world: self, envelope, kept: Some(kept) })
@@ -89,9 +89,14 @@ impl World {
     #[track_caller]
     pub fn try_matched_probe(&self, from: impl Into<Source>) -> Result<Option<Message<'_>>> {
         let caller = Caller::new("try_matched_probe");
-        let pattern = self.pattern(from.into(), caller)?;
+        let pattern = self.checked_pattern(from.into(), caller)?;
         let taken = self.look(pattern, caller, |engine| engine.take_unexpected(&pattern))?;
         Ok(taken.map(|(envelope, kept)| Message { world: self, envelope, kept: Some(kept) }))
+    }
+
+    fn checked_pattern(&self, from: Source, caller: Caller) -> Result<Pattern> {
+        self.check_source(from, caller)?;
+        Ok(self.pattern(from))
     }
 
     /// One look for a message, after everything that has come was taken in.
@@ -106,7 +111,7 @@ impl World {
         engine.notice_departures()?;
         let found = look(&mut engine)?;
         // A message from this rank itself may still be sent between two looks.
-        let alone = engine.size == 1 || pattern.source == Some(engine.rank);
+        let alone = engine.size == 1 || pattern.source() == Some(engine.rank);
         match engine.hopeless(&pattern, caller) {
             Some(error) if found.is_none() && !alone => Err(error),
             _ => Ok(found),
@@ -205,7 +210,7 @@ impl Engine {
     /// Why no message of this pattern can come any more, if so.
     fn hopeless(&self, pattern: &Pattern, caller: Caller) -> Option<Error> {
         let Caller { operation, at } = caller;
-        match pattern.source {
+        match pattern.source() {
             Some(rank) if rank == self.rank => {
                 let remedy = "send the message first";
                 Some(Error::WouldDeadlock { operation, remedy, at })

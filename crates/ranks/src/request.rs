@@ -5,7 +5,6 @@
 //! the way, that is thrown away.
 
 use std::any::Any;
-use std::marker::PhantomData;
 
 use bytemuck::{NoUninit, Pod};
 
@@ -30,17 +29,16 @@ use crate::world::World;
 #[must_use = "a request that is dropped gives no result; a dropped receive is cancelled"]
 pub struct Request<'w, O> {
     world: &'w World,
-    state: State,
+    state: State<O>,
     finish: fn(Completed) -> O,
     caller: Caller,
-    output: PhantomData<O>,
 }
 
-enum State {
+enum State<O> {
     Send(OperationId),
     Receive(OperationId),
     /// Complete since it was started: a short send.
-    Sent(Outgoing),
+    Complete(O),
     /// `wait` has taken the outcome.
     Taken,
 }
@@ -153,14 +151,19 @@ impl World {
         caller: Caller,
     ) -> Result<Request<'_, Vec<T>>> {
         let content = Content::Elements(type_hash::<T>());
-        let (destination, envelope) = self.envelope(size_of_val(&*data), content, to, mode, caller)?;
-        let payload = Outgoing::Owned(Box::new(data));
-        let started = self.engine.borrow_mut().start_send(destination, envelope, payload, caller)?;
-        let state = match started {
-            Started::Complete(payload) => State::Sent(payload),
-            Started::Pending(id) => State::Send(id),
+        self.check_destination(to, caller)?;
+        let envelope = self.envelope(self.context, size_of_val(&*data), content, to.tag, mode, caller);
+        let mut engine = self.engine.borrow_mut();
+        let state = if engine.try_eager(to.rank, &envelope, bytemuck::cast_slice(&data)) {
+            State::Complete(data)
+        } else {
+            let payload = Outgoing::Owned(Box::new(data));
+            match engine.start_send(to.rank, envelope, payload, caller)? {
+                Started::Complete(payload) => State::Complete(sent_vector(Completed::Sent(payload))),
+                Started::Pending(id) => State::Send(id),
+            }
         };
-        Ok(Request { world: self, state, finish: sent_vector::<T>, caller, output: PhantomData })
+        Ok(Request { world: self, state, finish: sent_vector::<T>, caller })
     }
 
     fn start_irecv<T: Pod + Send>(
@@ -169,10 +172,10 @@ impl World {
         from: Source,
         caller: Caller,
     ) -> Result<Request<'_, (Vec<T>, Status)>> {
-        let pattern = self.pattern(from, caller)?;
+        self.check_source(from, caller)?;
+        let pattern = self.pattern(from);
         let id = self.engine.borrow_mut().start_receive(pattern, expected::<T>(), buffer, caller)?;
-        let finish = received_vector::<T>;
-        Ok(Request { world: self, state: State::Receive(id), finish, caller, output: PhantomData })
+        Ok(Request { world: self, state: State::Receive(id), finish: received_vector::<T>, caller })
     }
 }
 
@@ -272,20 +275,24 @@ impl<O> Request<'_, O> {
         match self.state {
             State::Send(id) => engine.sends.get(id).is_none_or(|send| send.is_complete()),
             State::Receive(id) => engine.is_receive_complete(id),
-            State::Sent(_) | State::Taken => true,
+            State::Complete(_) | State::Taken => true,
         }
     }
 
     /// Takes the outcome if there is one.
     fn take(&mut self, engine: &mut Engine) -> Option<Result<O>> {
-        let completed = match &mut self.state {
-            State::Send(id) => engine.take_send(*id)?.map(Completed::Sent),
+        let completed = match self.state {
+            State::Send(id) => engine.take_send(id)?.map(Completed::Sent),
             State::Receive(id) => {
-                let (outcome, buffer) = engine.take_receive(*id)?;
+                let (outcome, buffer) = engine.take_receive(id)?;
                 outcome.map(|status| Completed::Received(buffer, status))
             }
-            State::Sent(payload) => Ok(Completed::Sent(std::mem::replace(payload, Outgoing::Gone))),
-            State::Taken => return None,
+            State::Complete(_) | State::Taken => {
+                let State::Complete(output) = std::mem::replace(&mut self.state, State::Taken) else {
+                    return None;
+                };
+                return Some(Ok(output));
+            }
         };
         self.state = State::Taken;
         Some(completed.map(self.finish))
@@ -297,7 +304,7 @@ impl<O> Request<'_, O> {
         match self.state {
             State::Send(id) => engine.blocked_in_send(caller, id),
             State::Receive(id) => engine.blocked_in_receive(caller, id),
-            State::Sent(_) | State::Taken => Blocked::in_return(caller),
+            State::Complete(_) | State::Taken => Blocked::in_return(caller),
         }
     }
 
@@ -309,9 +316,9 @@ impl<O> Request<'_, O> {
             }
             State::Receive(id) => {
                 let receive = engine.receives.get(id).into_iter();
-                receive.for_each(|receive| ranks.insert_source(receive.pattern.source, engine.size));
+                receive.for_each(|receive| ranks.insert_source(receive.pattern.source(), engine.size));
             }
-            State::Sent(_) | State::Taken => {}
+            State::Complete(_) | State::Taken => {}
         }
     }
 }
@@ -323,7 +330,7 @@ impl<O> Drop for Request<'_, O> {
         match self.state {
             State::Send(id) => engine.abandon_send(id),
             State::Receive(id) => engine.abandon_receive(id),
-            State::Sent(_) | State::Taken => {}
+            State::Complete(_) | State::Taken => {}
         }
     }
 }

@@ -16,7 +16,8 @@ use bytemuck::{NoUninit, Pod};
 use crate::address::{Destination, Source};
 use crate::engine::buffer::{Incoming, Outgoing};
 use crate::engine::send::Started;
-use crate::engine::{Caller, OperationId};
+use crate::engine::slab::Slab;
+use crate::engine::{Caller, Engine, OperationId};
 use crate::error::Result;
 use crate::matching::Pattern;
 use crate::p2p::{Content, Mode, expected, type_hash};
@@ -37,7 +38,8 @@ pub struct Scope<'scope, 'env: 'scope> {
 #[derive(Debug)]
 pub struct ScopedRequest<'scope, O> {
     pending: &'scope Pending<'scope>,
-    operation: Option<Operation>,
+    /// Its operation and the number under which `pending` has it; `None` if it was complete when it was started.
+    operation: Option<(u32, Operation)>,
     output: PhantomData<O>,
 }
 
@@ -81,7 +83,7 @@ enum Operation {
 struct Pending<'w> {
     world: &'w World,
     caller: Caller,
-    operations: RefCell<Vec<Operation>>,
+    operations: RefCell<Slab<Operation>>,
 }
 
 impl World {
@@ -131,7 +133,8 @@ impl World {
         &'env self,
         body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> Result<R>,
     ) -> Result<R> {
-        let pending = Pending { world: self, caller: Caller::new("scope"), operations: RefCell::default() };
+        let pending =
+            Pending { world: self, caller: Caller::new("scope"), operations: RefCell::new(Slab::new()) };
         let scope = Scope { pending, scope: PhantomData, env: PhantomData };
         let result = body(&scope)?;
         scope.pending.complete()?;
@@ -157,12 +160,18 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let caller = Caller::new("isend");
         let world = self.pending.world;
         let content = Content::Elements(type_hash::<T>());
-        let (destination, envelope) =
-            world.envelope(size_of_val(data), content, to.into(), Mode::Standard, caller)?;
+        let to = to.into();
+        world.check_destination(to, caller)?;
+        let length = size_of_val(data);
+        let envelope = world.envelope(world.context, length, content, to.tag, Mode::Standard, caller);
+        let bytes = bytemuck::cast_slice(data);
+        let mut engine = world.engine.borrow_mut();
+        if engine.try_eager(to.rank, &envelope, bytes) {
+            return Ok(self.pending.request(None));
+        }
         // SAFETY: `pending` withdraws the buffer before `'env` ends.
-        let payload = unsafe { Outgoing::borrowed(bytemuck::cast_slice(data)) };
-        let started = world.engine.borrow_mut().start_send(destination, envelope, payload, caller)?;
-        Ok(self.pending.request(match started {
+        let payload = unsafe { Outgoing::borrowed(bytes) };
+        Ok(self.pending.request(match engine.start_send(to.rank, envelope, payload, caller)? {
             Started::Complete(_) => None,
             Started::Pending(id) => Some(Operation::Send(id)),
         }))
@@ -231,7 +240,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         caller: Caller,
     ) -> Result<ScopedRequest<'scope, Status>> {
         let world = self.pending.world;
-        let pattern = world.pattern(from, caller)?;
+        world.check_source(from, caller)?;
+        let pattern = world.pattern(from);
         let id = world.engine.borrow_mut().start_receive(pattern, expected::<T>(), buffer, caller)?;
         Ok(self.pending.request(Some(Operation::Receive(id))))
     }
@@ -250,7 +260,7 @@ impl<O> ScopedRequest<'_, O> {
         let mut engine = self.pending.world.engine.borrow_mut();
         engine.progress()?;
         engine.notice_departures()?;
-        Ok(match self.operation {
+        Ok(match self.operation.map(|(_, operation)| operation) {
             Some(Operation::Send(id)) => engine.sends.get(id).is_none_or(|send| send.is_complete()),
             Some(Operation::Receive(id)) => engine.is_receive_complete(id),
             None => true,
@@ -268,7 +278,7 @@ impl ScopedRequest<'_, ()> {
     /// # MPI
     /// `MPI_Wait`.
     pub fn wait(self) -> Result<()> {
-        self.operation.map_or(Ok(()), |operation| self.pending.wait(operation).map(drop))
+        self.operation.map_or(Ok(()), |(number, operation)| self.pending.wait(number, operation).map(drop))
     }
 }
 
@@ -282,7 +292,7 @@ impl ScopedRequest<'_, Status> {
     /// # MPI
     /// `MPI_Wait`.
     pub fn wait(self) -> Result<Status> {
-        let outcome = self.operation.map(|operation| self.pending.wait(operation));
+        let outcome = self.operation.map(|(number, operation)| self.pending.wait(number, operation));
         match outcome.transpose()?.flatten() {
             Some(status) => Ok(status),
             None => unreachable!("a receive always has an operation, and only this call takes its status"),
@@ -291,44 +301,63 @@ impl ScopedRequest<'_, Status> {
 }
 
 impl Pending<'_> {
+    #[inline]
     fn request<O>(&self, operation: Option<Operation>) -> ScopedRequest<'_, O> {
-        self.operations.borrow_mut().extend(operation);
+        let operation =
+            operation.map(|operation| (self.operations.borrow_mut().insert(operation), operation));
         ScopedRequest { pending: self, operation, output: PhantomData }
     }
 
     /// Blocks until the operation is complete and takes its outcome.
-    fn wait(&self, operation: Operation) -> Result<Option<Status>> {
+    #[inline]
+    fn wait(&self, number: u32, operation: Operation) -> Result<Option<Status>> {
         let mut engine = self.world.engine.borrow_mut();
+        self.wait_with(&mut engine, number, operation)
+    }
+
+    #[inline]
+    fn wait_with(&self, engine: &mut Engine, number: u32, operation: Operation) -> Result<Option<Status>> {
+        if let Operation::Receive(id) = operation
+            && let Some(outcome) = engine.take_status(id)
+        {
+            self.operations.borrow_mut().forget(number);
+            return outcome.map(Some);
+        }
+        self.block(engine, number, operation)
+    }
+
+    fn block(&self, engine: &mut Engine, number: u32, operation: Operation) -> Result<Option<Status>> {
         let blocked = match operation {
             Operation::Send(id) => engine.blocked_in_send(self.caller, id),
             Operation::Receive(id) => engine.blocked_in_receive(self.caller, id),
         };
         let outcome = engine.wait_until(blocked, |engine| match operation {
             Operation::Send(id) => engine.take_send(id).map(|outcome| outcome.map(|_| None)),
-            Operation::Receive(id) => engine.await_receive(id).map(|(outcome, _)| outcome.map(Some)),
+            Operation::Receive(id) => engine.await_status(id).map(|outcome| outcome.map(Some)),
         })?;
-        let mut operations = self.operations.borrow_mut();
-        // From the end: the scope completes its operations in that order, and then this is the first look.
-        if let Some(at) = operations.iter().rposition(|&other| other == operation) {
-            operations.swap_remove(at);
-        }
+        self.operations.borrow_mut().forget(number);
         outcome
     }
 
     fn complete(&self) -> Result<()> {
-        loop {
-            let next = self.operations.borrow().last().copied();
-            let Some(operation) = next else { return Ok(()) };
-            self.wait(operation)?;
+        let mut engine = self.world.engine.borrow_mut();
+        let numbers = self.operations.borrow().numbers();
+        // The last one first: when it is complete, the others mostly are.
+        for number in numbers.rev() {
+            let operation = self.operations.borrow().get(number).copied();
+            if let Some(operation) = operation {
+                self.wait_with(&mut engine, number, operation)?;
+            }
         }
+        Ok(())
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let mut engine = self.world.engine.borrow_mut();
-        for operation in self.operations.get_mut().drain(..) {
-            match operation {
+        for operation in self.operations.get_mut().iter() {
+            match *operation {
                 Operation::Send(id) => engine.abandon_send(id),
                 Operation::Receive(id) => engine.abandon_receive(id),
             }
@@ -338,7 +367,7 @@ impl Drop for Pending<'_> {
 
 impl std::fmt::Debug for Pending<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} operations pending", self.operations.borrow().len())
+        write!(formatter, "{} operations pending", self.operations.borrow().iter().count())
     }
 }
 
@@ -354,22 +383,22 @@ impl World {
         /// One exchange's messages are in order with those of the next, so one tag is enough.
         const TAG: i32 = 0;
         let context = self.context + COLLECTIVE;
-        let pending = Pending { world: self, caller, operations: RefCell::default() };
+        let pending = Pending { world: self, caller, operations: RefCell::new(Slab::new()) };
         for (source, buffer) in receives {
             // SAFETY: `pending` is dropped before this call returns, and withdraws the buffer.
             let buffer = unsafe { Incoming::borrowed(buffer) };
-            let pattern = Pattern { context, source: Some(source), tag: Some(TAG) };
+            let pattern = Pattern::new(context, Some(source), Some(TAG));
             let id = self.engine.borrow_mut().start_receive(pattern, expected::<u8>(), buffer, caller)?;
-            pending.operations.borrow_mut().push(Operation::Receive(id));
+            pending.operations.borrow_mut().insert(Operation::Receive(id));
         }
         for (destination, bytes) in sends {
             let content = Content::Elements(type_hash::<u8>());
-            let envelope = self.envelope_in(context, bytes.len(), content, TAG, Mode::Standard, caller);
+            let envelope = self.envelope(context, bytes.len(), content, TAG, Mode::Standard, caller);
             // SAFETY: `pending` is dropped before this call returns, and withdraws the buffer.
             let payload = unsafe { Outgoing::borrowed(bytes) };
             let started = self.engine.borrow_mut().start_send(destination, envelope, payload, caller)?;
             if let Started::Pending(id) = started {
-                pending.operations.borrow_mut().push(Operation::Send(id));
+                pending.operations.borrow_mut().insert(Operation::Send(id));
             }
         }
         pending.complete()

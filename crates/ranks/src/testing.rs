@@ -38,14 +38,15 @@ mod damage {
     use super::*;
     use crate::{ANY_SOURCE, Error};
 
-    fn cell() -> impl Strategy<Value = (u16, [u32; 6], Vec<u8>)> {
+    fn cell() -> impl Strategy<Value = (u16, [u64; 3], Vec<u8>)> {
         // Mostly kinds and small numbers that exist: nonsense that is nearly right goes deepest.
         let kind = prop_oneof![4 => 0..11u16, 1 => any::<u16>()];
         let word = prop_oneof![6 => 0..4u32, 1 => any::<u32>()];
         let from_one = prop::bool::weighted(0.8);
         let words = (prop::array::uniform6(word), from_one).prop_map(|(mut words, from_one)| {
             words[1] = if from_one { 1 } else { words[1] };
-            words
+            let pair = |at: usize| u64::from(words[at]) | u64::from(words[at + 1]) << 32;
+            [pair(0), pair(2), pair(4)]
         });
         (kind, words, prop::collection::vec(0..3u8, 0..40))
     }

@@ -78,6 +78,7 @@ impl World {
     ///
     /// # MPI
     /// `MPI_Comm_rank`.
+    #[inline]
     pub fn rank(&self) -> usize {
         self.attachment.rank
     }
@@ -86,6 +87,7 @@ impl World {
     ///
     /// # MPI
     /// `MPI_Comm_size`.
+    #[inline]
     pub fn size(&self) -> usize {
         self.attachment.job.geometry().ranks
     }
@@ -134,6 +136,7 @@ impl World {
     }
 
     /// Checks a rank that a caller named.
+    #[inline]
     pub(crate) fn check_rank(&self, rank: usize, caller: Caller) -> Result<()> {
         let Caller { operation, at } = caller;
         let size = self.size();

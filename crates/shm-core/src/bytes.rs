@@ -36,6 +36,19 @@ impl Default for Line {
     }
 }
 
+/// Asks for the line in which `place` begins to be brought near, without waiting for it.
+#[inline]
+pub(crate) fn prefetch<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // SAFETY: a prefetch is a hint; it changes nothing and never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    let _ = place;
+}
+
 /// A borrowed stretch of shared memory.
 #[derive(Clone, Copy)]
 pub struct SharedBytes<'a> {
@@ -97,6 +110,14 @@ impl<'a> SharedBytes<'a> {
             let at = offset + index;
             // SAFETY: the index was checked above; loom reports overlapping accesses.
             self.lines[at / LINE_BYTES].0.with(|line| unsafe { *byte = (*line)[at % LINE_BYTES] });
+        }
+    }
+
+    /// Asks for the line at `offset` to be brought near. An offset outside does nothing.
+    #[inline]
+    pub fn prefetch(&self, offset: usize) {
+        if let Some(line) = self.lines.get(offset / LINE_BYTES) {
+            prefetch(line);
         }
     }
 

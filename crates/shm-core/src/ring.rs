@@ -9,12 +9,15 @@
 //!
 //! ```text
 //! RingHeader, written by the consumer           Cell, written by the producer
-//!   0  head        u64  cells read                0  sequence  u32  position + 1 of the message in it
-//!   8  byte_head   u64  payload bytes read        4  payload   u16  bytes that belong to this message
-//!  16  released    u64  for the layer above       6  kind      u16  ┐
-//!                                                 8  words     6×4  ├ the layer above (ranks: envelope.rs)
-//!                                                32  inline    32   ┘ payload of up to 32 bytes
+//!   0  head        u64  cells read                0  stamp     u64  sequence u32: position + 1 of the message
+//!   8  byte_head   u64  payload bytes read                          payload  u16: bytes that belong to it
+//!  16  released    u64  for the layer above                         kind     u16  ┐
+//!                                                 8  words     3×8                ├ the layer above
+//!                                                32  inline    32                 ┘ (ranks: envelope.rs)
 //! ```
+//!
+//! Fields are written in aligned pieces that do not overlap, and the stamp is the last: else a line takes the other
+//! core up to twice as long to get.
 //!
 //! A payload of more than [`INLINE_BYTES`] lies in the byte ring, contiguous and line-aligned, at a place that
 //! both sides compute alike from the lengths so far: it is never read from shared memory.
@@ -36,7 +39,7 @@
 //!
 //! # Memory ordering
 //!
-//! Two pairs. `ring-publish`: the cell's sequence (Release by the producer, Acquire by the consumer) carries the
+//! Two pairs. `ring-publish`: the cell's stamp (Release by the producer, Acquire by the consumer) carries the
 //! cell and its payload over. `ring-consume`: `byte_head`, then `head` (Release by the consumer, Acquire by the
 //! producer) give the room back; what the consumer copied out happened before.
 //!
@@ -46,13 +49,24 @@
 //! from a cell are checked before use, so a damaged cell gives an error and not a stray copy.
 #![allow(unsafe_code)]
 
-use crate::bytes::{LINE_BYTES, SharedBytes};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, UnsafeCell};
+use crate::bytes::{LINE_BYTES, SharedBytes, prefetch};
+use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 /// The longest payload that travels inside its cell.
 pub const INLINE_BYTES: usize = 32;
 /// Words of a cell that the layer above gives meaning to.
-pub const CELL_WORDS: usize = 6;
+pub const CELL_WORDS: usize = 3;
+/// A consumer that waits asks for that many lines of payload together with the cell, so that they travel at the same
+/// time. With more it takes them from the producer before they are complete. Half round trips on a 2-core Xeon
+/// (Sapphire Rapids) machine, ns: 64 bytes 225 instead of 248, 96 bytes 255 instead of 280, 256 bytes 310 instead of
+/// 280.
+const LINES_AWAITED: usize = 2;
+/// A consumer that lags behind asks for lines so many messages ahead: a line takes longer to come than a message to
+/// be dealt with. Nanoseconds per message of a window of 64 on the same machine, without and with: 76 and 45 (8
+/// bytes), 89 and 55 (64 bytes).
+const MESSAGES_AHEAD: u64 = 4;
+/// After so many messages in a row a consumer lags behind. One that does not must leave the lines to the producer.
+const LAGGING: u32 = 2;
 
 /// The consumer's progress, as it has published it.
 #[repr(C, align(64))]
@@ -62,26 +76,25 @@ pub struct RingHeader {
     released: AtomicU64,
 }
 
-/// What a cell carries besides its sequence word.
-#[repr(C)]
+/// The header of a message, as it was read from its cell. [`Consumer::copy_payload`] gives the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Body {
     payload: u16,
     /// What kind of message this is.
     pub kind: u16,
     /// Header of the layer above.
-    pub words: [u32; CELL_WORDS],
-    inline: [u8; INLINE_BYTES],
+    pub words: [u64; CELL_WORDS],
 }
 
 /// One cache line: a message's header and the first bytes of its payload.
 #[repr(C, align(64))]
 pub struct Cell {
-    sequence: AtomicU32,
-    body: UnsafeCell<Body>,
+    stamp: AtomicU64,
+    words: UnsafeCell<[u64; CELL_WORDS]>,
+    inline: UnsafeCell<[u8; INLINE_BYTES]>,
 }
 
-// SAFETY: Invariants 1 and 2 say who accesses the body when; the sequence word orders the accesses.
+// SAFETY: Invariants 1 and 2 say who accesses the rest when; the stamp orders the accesses.
 unsafe impl Sync for Cell {}
 // SAFETY: plain bytes and an atomic; a cell belongs to no thread.
 unsafe impl Send for Cell {}
@@ -90,9 +103,15 @@ unsafe impl Send for Cell {}
 const _: () = {
     assert!(size_of::<Cell>() == LINE_BYTES);
     assert!(size_of::<RingHeader>() == LINE_BYTES);
-    assert!(std::mem::offset_of!(Body, words) + 4 == 8);
-    assert!(std::mem::offset_of!(Body, inline) + 4 == 32);
+    assert!(std::mem::offset_of!(Cell, words) == 8);
+    assert!(std::mem::offset_of!(Cell, inline) == 32);
 };
+
+/// The stamp of the message at `position`.
+#[inline]
+fn stamp(position: u64, payload: u16, kind: u16) -> u64 {
+    u64::from((position + 1) as u32) | u64::from(payload) << 32 | u64::from(kind) << 48
+}
 
 impl RingHeader {
     /// The header of an empty ring, for use on the heap. In a segment, zeroed memory is one.
@@ -110,7 +129,11 @@ impl Default for RingHeader {
 impl Cell {
     /// A cell never written, for use on the heap. In a segment, zeroed memory is one.
     pub fn new() -> Self {
-        Self { sequence: AtomicU32::new(0), body: UnsafeCell::new(Body::default()) }
+        Self {
+            stamp: AtomicU64::new(0),
+            words: UnsafeCell::new([0; CELL_WORDS]),
+            inline: UnsafeCell::new([0; INLINE_BYTES]),
+        }
     }
 }
 
@@ -154,7 +177,7 @@ impl<'a> Ring<'a> {
     fn place(&self, cursor: u64, length: usize) -> (u64, u64) {
         let size = self.bytes.len() as u64;
         let length = length as u64;
-        let room = size - cursor % size;
+        let room = size - (cursor & (size - 1));
         let start = if length > room { cursor + room } else { cursor };
         (start, start + length.next_multiple_of(LINE_BYTES as u64))
     }
@@ -194,18 +217,25 @@ impl<'a> Producer<'a> {
     /// # Panics
     ///
     /// If the payload is longer than [`Ring::max_payload`].
-    #[inline]
-    pub fn try_push(&mut self, kind: u16, words: [u32; CELL_WORDS], payload: &[u8]) -> Result<(), Full> {
+    // What the caller has in registers must not go through memory on its way to the cell.
+    #[inline(always)]
+    pub fn try_push(&mut self, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) -> Result<(), Full> {
         if !self.has_room() {
             return Err(Full);
         }
-        let mut body = Body { payload: payload.len() as u16, kind, words, inline: [0; INLINE_BYTES] };
+        let cell = self.ring.slot(self.tail);
         if payload.len() <= INLINE_BYTES {
-            body.inline[..payload.len()].copy_from_slice(payload);
+            // SAFETY: by Invariant 2 the consumer is done with this cell, and the payload fits.
+            cell.inline
+                .with_mut(|place| unsafe { copy_short(payload.as_ptr(), place.cast(), payload.len()) });
         } else {
             self.push_bytes(payload)?;
         }
-        self.publish(body);
+        // SAFETY: as above.
+        cell.words.with_mut(|place| unsafe { place.write(words) });
+        // SYNC ring-publish
+        cell.stamp.store(stamp(self.tail, payload.len() as u16, kind), Ordering::Release);
+        self.tail += 1;
         Ok(())
     }
 
@@ -218,16 +248,6 @@ impl<'a> Producer<'a> {
     /// Messages pushed so far.
     pub fn pushed(&self) -> u64 {
         self.tail
-    }
-
-    #[inline]
-    fn publish(&mut self, body: Body) {
-        let cell = self.ring.slot(self.tail);
-        self.tail += 1;
-        // SAFETY: by Invariant 2 the consumer is done with this cell.
-        cell.body.with_mut(|place| unsafe { place.write(body) });
-        // SYNC ring-publish
-        cell.sequence.store(self.tail as u32, Ordering::Release);
     }
 
     fn push_bytes(&mut self, payload: &[u8]) -> Result<(), Full> {
@@ -278,38 +298,59 @@ pub struct Consumer<'a> {
     byte_head: u64,
     head_published: u64,
     byte_head_published: u64,
+    /// Lines of payload that the next message is likely to have: those of the last one, if they are few.
+    likely_lines: usize,
+    /// Messages read since there was none.
+    streak: u32,
 }
 
 impl<'a> Consumer<'a> {
     /// The reading half of a ring that nobody has used yet.
     pub fn new(ring: Ring<'a>) -> Self {
-        Self { ring, head: 0, byte_head: 0, head_published: 0, byte_head_published: 0 }
+        Self {
+            ring,
+            head: 0,
+            byte_head: 0,
+            head_published: 0,
+            byte_head_published: 0,
+            likely_lines: 0,
+            streak: 0,
+        }
     }
 
     /// Whether a message is waiting. A `false` may be stale as soon as it is returned.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        // SYNC ring-publish
-        self.ring.slot(self.head).sequence.load(Ordering::Acquire) == (self.head + 1) as u32
+        self.next_stamp().is_some()
     }
 
-    /// A copy of the next message's cell, which stays in the ring until [`Consumer::pop`].
+    #[inline]
+    fn next_stamp(&self) -> Option<u64> {
+        // SYNC ring-publish
+        let stamp = self.ring.slot(self.head).stamp.load(Ordering::Acquire);
+        (stamp as u32 == (self.head + 1) as u32).then_some(stamp)
+    }
+
+    /// The header of the next message, which stays in the ring until [`Consumer::pop`].
     ///
     /// # Errors
     ///
     /// [`Damaged`] if the cell cannot be right; the ring is of no use any more.
     #[inline]
-    pub fn peek(&self) -> Option<Result<Body, Damaged>> {
-        if !self.is_ready() {
+    pub fn peek(&mut self) -> Option<Result<Body, Damaged>> {
+        let Some(stamp) = self.next_stamp() else {
+            self.streak = 0;
+            self.prefetch_payload(0);
             return None;
+        };
+        let (payload, kind) = ((stamp >> 32) as u16, (stamp >> 48) as u16);
+        let most = self.ring.max_payload();
+        if usize::from(payload) > most {
+            return Some(Err(Damaged { claimed: payload.into(), most }));
         }
         // SAFETY: by Invariant 2 the producer leaves the cell alone until `head` has passed it.
-        let body = self.ring.slot(self.head).body.with(|place| unsafe { place.read() });
-        let most = self.ring.max_payload();
-        if usize::from(body.payload) > most {
-            return Some(Err(Damaged { claimed: body.payload.into(), most }));
-        }
-        Some(Ok(body))
+        let words = self.ring.slot(self.head).words.with(|place| unsafe { place.read() });
+        Some(Ok(Body { payload, kind, words }))
     }
 
     /// Copies the payload of `body`, which [`Consumer::peek`] returned last, to `buffer`.
@@ -322,7 +363,9 @@ impl<'a> Consumer<'a> {
         let length = body.payload_bytes();
         assert!(buffer.len() <= length, "{} bytes of a payload of {length}", buffer.len());
         if length <= INLINE_BYTES {
-            buffer.copy_from_slice(&body.inline[..buffer.len()]);
+            let inline = &self.ring.slot(self.head).inline;
+            // SAFETY: by Invariant 2 the producer leaves the cell alone; `buffer` is not longer than what it holds.
+            inline.with(|place| unsafe { copy_short(place.cast(), buffer.as_mut_ptr(), buffer.len()) });
         } else {
             let (start, _) = self.ring.place(self.byte_head, length);
             self.ring.bytes.copy_out(self.ring.offset(start), buffer);
@@ -336,6 +379,13 @@ impl<'a> Consumer<'a> {
         self.head += 1;
         if body.payload_bytes() > INLINE_BYTES {
             self.byte_head = self.ring.place(self.byte_head, body.payload_bytes()).1;
+            let lines = body.payload_bytes().div_ceil(LINE_BYTES);
+            self.likely_lines = if lines <= LINES_AWAITED { lines } else { 0 };
+        }
+        self.streak = self.streak.saturating_add(1);
+        if self.streak >= LAGGING {
+            prefetch(self.ring.slot(self.head + MESSAGES_AHEAD));
+            self.prefetch_payload(MESSAGES_AHEAD as usize);
         }
         let cells = self.ring.cells.len() as u64;
         let bytes = self.ring.bytes.len() as u64;
@@ -345,6 +395,15 @@ impl<'a> Consumer<'a> {
             self.publish();
         }
         late
+    }
+
+    /// Asks for the payload of a message to come, if all of them are like the last one.
+    #[inline]
+    fn prefetch_payload(&self, messages_ahead: usize) {
+        for line in 0..self.likely_lines {
+            let ahead = (messages_ahead * self.likely_lines + line) * LINE_BYTES;
+            self.ring.bytes.prefetch(self.ring.offset(self.byte_head + ahead as u64));
+        }
     }
 
     /// Publishes a counter for the layer above, which the producer reads with [`Producer::released`].
@@ -369,10 +428,39 @@ impl Body {
     pub fn payload_bytes(&self) -> usize {
         self.payload.into()
     }
+}
 
-    /// The payload, if it travels inside the cell.
-    pub fn inline_payload(&self) -> Option<&[u8]> {
-        self.inline.get(..self.payload_bytes())
+/// Copies up to [`INLINE_BYTES`] bytes: in two pieces that overlap, or in one, without a call.
+///
+/// # Safety
+///
+/// `from` is valid for reads and `to` for writes of `length` bytes, and they do not overlap.
+#[inline]
+unsafe fn copy_short(from: *const u8, to: *mut u8, length: usize) {
+    /// Copies the first and the last bytes of the range, as many as `T` has; if that is all, once.
+    #[inline]
+    unsafe fn copy_ends<T: Copy>(from: *const u8, to: *mut u8, length: usize) {
+        let last = length - size_of::<T>();
+        // SAFETY: the range has at least the bytes of one `T`.
+        unsafe {
+            let (head, tail) =
+                (from.cast::<T>().read_unaligned(), from.add(last).cast::<T>().read_unaligned());
+            to.cast::<T>().write_unaligned(head);
+            if last > 0 {
+                to.add(last).cast::<T>().write_unaligned(tail);
+            }
+        }
+    }
+    // SAFETY: each case has at least the bytes that it copies.
+    unsafe {
+        match length {
+            16.. => copy_ends::<u128>(from, to, length),
+            8.. => copy_ends::<u64>(from, to, length),
+            4.. => copy_ends::<u32>(from, to, length),
+            2.. => copy_ends::<u16>(from, to, length),
+            1 => to.write(from.read()),
+            0 => {}
+        }
     }
 }
 

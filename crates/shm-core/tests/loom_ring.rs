@@ -29,7 +29,7 @@ impl Memory {
 }
 
 fn push(producer: &mut Producer<'_>, number: u32, payload: &[u8]) {
-    while producer.try_push(1, [number; 6], payload) == Err(Full) {
+    while producer.try_push(1, [number.into(); 3], payload) == Err(Full) {
         thread::yield_now();
     }
 }
@@ -41,7 +41,7 @@ fn pop(consumer: &mut Consumer<'_>, number: u32, payload: &[u8]) {
             None => thread::yield_now(),
         }
     };
-    assert_eq!((body.kind, body.words), (1, [number; 6]));
+    assert_eq!((body.kind, body.words), (1, [number.into(); 3]));
     let mut buffer = vec![0; body.payload_bytes()];
     consumer.copy_payload(&body, &mut buffer);
     assert_eq!(buffer, payload);

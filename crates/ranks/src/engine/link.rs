@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::AcqRel;
 
 use shm_core::direct::Remote;
 use shm_core::pool::Reader;
@@ -39,7 +39,7 @@ pub(crate) enum Answer {
 
 impl Answer {
     /// The kind and the words of its cell.
-    pub(crate) fn cell(self, job: &Job) -> (u16, [u32; CELL_WORDS]) {
+    pub(crate) fn cell(self, job: &Job) -> (u16, [u64; CELL_WORDS]) {
         match self {
             Self::Match { message } => (MATCH, control_words(message, 0, 0)),
             Self::Pulled { message, blocks } => (PULLED, control_words(message, blocks, 0)),
@@ -213,11 +213,4 @@ pub(crate) fn open_ring(
     // SYNC ring-announce: the receiver touches the ring only after it has seen the bit.
     bits.fetch_or(1 << (sender % 64), AcqRel);
     Ok(Producer::new(job.ring(sender, receiver)))
-}
-
-/// The set of ranks that have announced rings to `receiver`, 64 at a time.
-#[inline]
-pub(crate) fn announced(job: &Job, receiver: usize, word: usize) -> u64 {
-    // SYNC ring-announce
-    job.control(receiver).senders.bits[word].load(Acquire)
 }

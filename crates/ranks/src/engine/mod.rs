@@ -3,6 +3,7 @@
 //! ```text
 //! send.rs      operations that send: eager, rendezvous, chunks, flow control
 //! receive.rs   operations that receive: matching, delivery, truncation
+//! receives.rs  the table of them
 //! progress.rs  one look at everything: cells that came in, work that can go out
 //! wait.rs      spin, yield, park; ranks that leave
 //! link.rs      what this rank knows of one other: ring halves, queue, credit
@@ -22,9 +23,12 @@ mod link;
 mod progress;
 pub(crate) mod publish;
 pub(crate) mod receive;
+pub(crate) mod receives;
 pub(crate) mod send;
 pub(crate) mod slab;
 pub(crate) mod wait;
+
+use std::sync::atomic::AtomicU64;
 
 use shm_core::board::Board;
 
@@ -32,7 +36,8 @@ use crate::call_site::CallSites;
 use crate::engine::direct::Direct;
 use crate::engine::lend::Lender;
 use crate::engine::link::Link;
-use crate::engine::receive::{Kept, Receive};
+use crate::engine::receive::Kept;
+use crate::engine::receives::Receives;
 use crate::engine::send::Send;
 use crate::engine::slab::Slab;
 use crate::engine::wait::Patience;
@@ -68,7 +73,9 @@ pub(crate) struct Engine {
     links: Vec<Link>,
     /// Ranks whose ring to this one is in use.
     incoming: Vec<usize>,
-    /// The sets of announced rings as last seen.
+    /// Where other ranks announce their rings to this one ...
+    senders: &'static [AtomicU64],
+    /// ... and the sets of announced rings as last seen.
     announced: Vec<u64>,
     /// Ranks for which something waits to go out.
     outgoing: Vec<usize>,
@@ -76,7 +83,7 @@ pub(crate) struct Engine {
     direct: Direct,
 
     pub(crate) sends: Slab<Send>,
-    pub(crate) receives: Slab<Receive>,
+    pub(crate) receives: Receives,
     posted: Posted<OperationId>,
     unexpected: Unexpected<Kept>,
     /// Sends to this rank itself that wait for their receive or for the user, and sends that nobody waits for.
@@ -88,6 +95,8 @@ pub(crate) struct Engine {
     patience: Patience,
     departures_seen: u32,
     departed: Vec<bool>,
+    /// How many other ranks have not departed.
+    others: usize,
     /// Ranks that match no more messages: they have left, or are about to.
     refusing: Vec<bool>,
     /// The first failure of a send that nobody waits for: `finalize` reports it.
@@ -113,12 +122,13 @@ impl Engine {
             call_sites: CallSites::new(job),
             links: (0..size).map(|other| Link::new(job, other)).collect(),
             incoming: Vec::new(),
+            senders: &job.control(rank).senders.bits[..size.div_ceil(64)],
             announced: vec![0; size.div_ceil(64)],
             outgoing: Vec::new(),
             lender: None,
             direct: Direct::new(job.header().direct_from.load(Relaxed), size <= cores),
             sends: Slab::new(),
-            receives: Slab::new(),
+            receives: Receives::default(),
             posted: Posted::new(size),
             unexpected: Unexpected::new(size),
             unfinished_sends: 0,
@@ -127,6 +137,7 @@ impl Engine {
             patience: Patience::new(size <= cores),
             departures_seen: 0,
             departed: vec![false; size],
+            others: size - 1,
             refusing: vec![false; size],
             lost_send: None,
             short_ways: 0,

@@ -1,10 +1,11 @@
 //! One look at everything: what came in, and what can go out now.
 
-use shm_core::ring::Body;
+use std::sync::atomic::Ordering::Acquire;
+
+use shm_core::ring::{Body, Consumer, INLINE_BYTES};
 
 use super::Engine;
 use super::direct::{self, Offer, Pull};
-use super::link::announced;
 use super::receive::{Inflow, Kept};
 use crate::envelope::{self, Envelope};
 use crate::error::{Error, Result};
@@ -38,8 +39,9 @@ impl Engine {
     /// Starts to listen to ranks that have sent their first message.
     #[inline]
     pub(super) fn notice_rings(&mut self) {
-        for word in 0..self.announced.len() {
-            let now = announced(self.job, self.rank, word);
+        for (word, bits) in self.senders.iter().enumerate() {
+            // SYNC ring-announce
+            let now = bits.load(Acquire);
             if now != self.announced[word] {
                 self.open_announced(word, now);
             }
@@ -63,15 +65,16 @@ impl Engine {
     /// Takes the cells that have come from `source`, up to one turn; whether there were any.
     #[inline]
     pub(crate) fn drain(&mut self, source: usize) -> Result<bool> {
-        let Some(consumer) = &self.links[source].consumer else { return Ok(false) };
-        if !consumer.is_ready() {
-            return Ok(false);
-        }
-        for _ in 0..CELLS_PER_TURN {
-            let Some(consumer) = &self.links[source].consumer else { break };
-            let Some(body) = consumer.peek() else { break };
+        for taken in 0..CELLS_PER_TURN {
+            let Some(body) = self.links[source].consumer.as_mut().and_then(Consumer::peek) else {
+                return Ok(taken > 0);
+            };
             let body = body.map_err(|error| self.damaged(format!("{error} (ring from rank {source})")))?;
-            self.take_cell(source, &body)?;
+            if envelope::kind(&body) == envelope::EAGER {
+                self.take_eager(source, &body)?;
+            } else {
+                self.take_cell(source, &body)?;
+            }
             self.pop(source, &body);
         }
         Ok(true)
@@ -79,7 +82,7 @@ impl Engine {
 
     /// Gives the cell back; wakes its sender if that may wait for room.
     #[inline]
-    pub(crate) fn pop(&mut self, source: usize, body: &Body) {
+    fn pop(&mut self, source: usize, body: &Body) {
         if let Some(consumer) = &mut self.links[source].consumer
             && consumer.pop(body)
         {
@@ -88,9 +91,8 @@ impl Engine {
     }
 
     fn take_cell(&mut self, source: usize, body: &Body) -> Result<()> {
-        let [message, chunk, length, ..] = body.words;
+        let (message, chunk, length) = envelope::control(body);
         let outcome = match envelope::kind(body) {
-            envelope::EAGER => self.take_eager(source, body),
             envelope::RENDEZVOUS | envelope::OFFER => return self.take_rendezvous(source, body),
             envelope::CHUNK => self.receive_chunk(source, message, chunk, length),
             envelope::DATA => self.take_data(source, message, body),
@@ -103,29 +105,40 @@ impl Engine {
         outcome.map_err(|what| self.damaged(what))
     }
 
-    fn take_eager(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
-        let envelope = checked_envelope(source, body)?;
-        if envelope.length != body.payload_bytes() as u64 {
-            let found = body.payload_bytes();
-            return Err(format!("an eager message of {} bytes with {found} of them", envelope.length));
-        }
-        match self.take_posted(&envelope) {
+    #[inline]
+    fn take_eager(&mut self, source: usize, body: &Body) -> Result<()> {
+        let envelope = Envelope::from_body(body);
+        let sound = usize::from(envelope.source) == source && envelope.length == body.payload_bytes() as u64;
+        let link = &mut self.links[source];
+        let Some(consumer) = link.consumer.as_ref().filter(|_| sound) else {
+            return Err(self.nonsense(source, body));
+        };
+        match self.posted.take_match(&envelope) {
             Some(id) => {
-                // Taken out for the call: delivering needs the rest of the engine.
-                let Some(consumer) = self.links[source].consumer.take() else { return Ok(()) };
-                self.deliver_with(id, &envelope, |buffer| consumer.copy_payload(body, buffer));
-                self.links[source].consumer = Some(consumer);
-                self.links[source].release(envelope.length, self.unexpected_bound);
+                let fill = |buffer: &mut [u8]| consumer.copy_payload(body, buffer);
+                self.receives.deliver(id, &envelope, &self.call_sites, fill);
+                link.release(envelope.length, self.unexpected_bound);
             }
             None => {
                 let mut payload = vec![0; body.payload_bytes()].into_boxed_slice();
-                if let Some(consumer) = &self.links[source].consumer {
-                    consumer.copy_payload(body, &mut payload);
-                }
-                self.keep_unexpected(envelope, Kept::Eager(payload));
+                consumer.copy_payload(body, &mut payload);
+                self.unexpected.push(envelope, Kept::Eager(payload));
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with an eager message.
+    #[cold]
+    fn nonsense(&mut self, source: usize, body: &Body) -> Error {
+        let what = match checked_envelope(source, body) {
+            Err(what) => what,
+            Ok(envelope) => {
+                let found = body.payload_bytes();
+                format!("an eager message of {} bytes with {found} of them", envelope.length)
+            }
+        };
+        self.damaged(what)
     }
 
     fn take_rendezvous(&mut self, source: usize, body: &Body) -> Result<()> {
@@ -153,7 +166,12 @@ impl Engine {
         body: &Body,
         envelope: &Envelope,
     ) -> std::result::Result<(u32, Option<Pull>), String> {
-        let payload = body.inline_payload();
+        let mut inline = [0; INLINE_BYTES];
+        let payload = inline.get_mut(..body.payload_bytes());
+        let payload = payload.zip(self.links[source].consumer.as_ref()).map(|(bytes, consumer)| {
+            consumer.copy_payload(body, bytes);
+            &*bytes
+        });
         if envelope::kind(body) == envelope::OFFER {
             let offer = payload.and_then(|bytes| Offer::from_bytes(bytes, self.job));
             let offer =
@@ -172,7 +190,7 @@ impl Engine {
         message: u32,
         body: &Body,
     ) -> std::result::Result<(), String> {
-        let (address, seal) = envelope::invitation(&body.words);
+        let (address, seal) = envelope::invitation(body);
         if seal != direct::seal(self.job, message, address) {
             return Err(format!("an invitation from rank {source} that it cannot have written"));
         }

@@ -60,7 +60,7 @@ impl Ranks {
 impl<'a> Blocked<'a> {
     /// In a receive or probe; `bytes` is the room for the message, 0 if any length will do.
     pub(crate) fn in_receive(caller: Caller, pattern: &Pattern, bytes: u64) -> Self {
-        let Pattern { context, source: peer, tag } = *pattern;
+        let (context, peer, tag) = (pattern.context(), pattern.source(), pattern.tag());
         Self { caller, awaits: Awaits::Message, peer, tag, context, bytes }
     }
 

@@ -6,43 +6,15 @@
 //! | Filling | matched, payload on its way | last byte => Done |
 //! | Done | outcome known | the user takes it |
 
-use super::buffer::{Incoming, Unfit};
+use super::buffer::Incoming;
 use super::direct::Pull;
+use super::receives::{Expected, Receive};
 use super::send::SendState;
 use super::{Caller, Engine, OperationId};
-use crate::call_site;
 use crate::envelope::{self, EAGER, Envelope};
 use crate::error::{Error, Result};
 use crate::matching::Pattern;
 use crate::status::Status;
-
-/// What type of elements a receive expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Expected {
-    pub(crate) element_type: u32,
-    pub(crate) name: &'static str,
-    pub(crate) object: bool,
-}
-
-impl Expected {
-    /// Whether the elements of a message are of this type; a message without any has no type.
-    #[inline]
-    fn accepts(&self, envelope: &Envelope) -> bool {
-        let same = envelope.is_object() == self.object
-            && (self.object || self.element_type == envelope.element_type);
-        same || envelope.length == 0
-    }
-}
-
-pub(crate) struct Receive {
-    pub(crate) pattern: Pattern,
-    pub(crate) expected: Expected,
-    pub(crate) buffer: Incoming,
-    pub(crate) outcome: Option<Result<Status>>,
-    /// A request or a blocked caller will ask for the outcome.
-    pub(crate) wanted: bool,
-    pub(crate) caller: Caller,
-}
 
 /// The payload of a message that came before its receive.
 #[derive(Debug)]
@@ -125,6 +97,7 @@ impl Engine {
     /// # Errors
     ///
     /// No shared memory could be reserved for the answer to a long message.
+    #[inline]
     pub(crate) fn start_receive(
         &mut self,
         pattern: Pattern,
@@ -132,25 +105,29 @@ impl Engine {
         buffer: Incoming,
         caller: Caller,
     ) -> Result<OperationId> {
-        let id =
-            self.receives.insert(Receive { pattern, expected, buffer, outcome: None, wanted: true, caller });
-        if let Err(error) = self.prepare_answer(&pattern) {
-            self.receives.remove(id);
-            return Err(error);
+        let id = self.receives.open(pattern, expected, buffer, caller);
+        if !self.unexpected.is_empty() && self.receive_unexpected(id, pattern)? {
+            return Ok(id);
         }
-        match self.unexpected.take(&pattern) {
-            Some((envelope, kept)) => {
-                if let Err(error) = self.receive_kept(id, envelope, kept) {
-                    self.abandon_receive(id);
-                    return Err(error);
-                }
-            }
-            None => {
-                self.posted.post(pattern, id);
-                self.check_departed_source(id, pattern);
-            }
+        self.posted.post(pattern, id);
+        if self.others < self.size - 1 {
+            self.check_departed_source(id, pattern);
         }
         Ok(id)
+    }
+
+    /// Gives the earliest unexpected message that fits to the new receive `id`; whether there is one.
+    fn receive_unexpected(&mut self, id: OperationId, pattern: Pattern) -> Result<bool> {
+        if let Err(error) = self.prepare_answer(&pattern) {
+            self.receives.close(id);
+            return Err(error);
+        }
+        let Some((envelope, kept)) = self.unexpected.take(&pattern) else { return Ok(false) };
+        if let Err(error) = self.receive_kept(id, envelope, kept) {
+            self.abandon_receive(id);
+            return Err(error);
+        }
+        Ok(true)
     }
 
     /// Gives a message that was kept to its receive.
@@ -193,42 +170,7 @@ impl Engine {
 
     /// Completes a receive with a payload that lies in this process.
     pub(crate) fn deliver(&mut self, id: OperationId, envelope: &Envelope, payload: &[u8]) {
-        self.deliver_with(id, envelope, |buffer| buffer.copy_from_slice(payload));
-    }
-
-    /// Completes a receive; `fill` copies the payload to a slice of exactly its length.
-    pub(crate) fn deliver_with(
-        &mut self,
-        id: OperationId,
-        envelope: &Envelope,
-        fill: impl FnOnce(&mut [u8]),
-    ) {
-        let accepted = self.accept(id, envelope);
-        let Some(receive) = self.receives.get_mut(id) else { return };
-        if accepted && let Some(bytes) = receive.buffer.bytes_mut() {
-            fill(&mut bytes[..envelope.length as usize]);
-        }
-        self.finish_receive(id, envelope);
-    }
-
-    /// Prepares the buffer for a matched message. If it does not fit, the receive fails, and what comes is
-    /// thrown away.
-    fn accept(&mut self, id: OperationId, envelope: &Envelope) -> bool {
-        let Some(receive) = self.receives.get_mut(id) else { return false };
-        let failure = mismatch(receive, envelope, &self.call_sites)
-            .or_else(|| unfit(receive, envelope, &self.call_sites));
-        let Some(failure) = failure else { return true };
-        receive.buffer = Incoming::Discard;
-        receive.outcome = Some(Err(failure));
-        false
-    }
-
-    fn finish_receive(&mut self, id: OperationId, envelope: &Envelope) {
-        let Some(receive) = self.receives.get_mut(id) else { return };
-        receive.outcome.get_or_insert_with(|| Ok(Status::of(envelope)));
-        if !receive.wanted {
-            self.receives.remove(id);
-        }
+        self.receives.deliver(id, envelope, &self.call_sites, |buffer| buffer.copy_from_slice(payload));
     }
 
     /// A rendezvous message has found its receive: asks for the payload, empties the early chunks.
@@ -237,14 +179,11 @@ impl Engine {
         inflow.receive = Some(id);
         let envelope = inflow.envelope;
         let early = std::mem::take(&mut inflow.early);
-        let fits = self.accept(id, &envelope);
         // A receive that failed keeps its error; the message still has to be emptied.
-        let failure = match fits {
-            true => None,
-            false => self.receives.get_mut(id).and_then(|receive| receive.outcome.take()),
-        };
-        if let Some(failure) = failure {
-            self.fail_and_drain(id, source, message, failure);
+        if let Some(receive) = self.receives.get_mut(id)
+            && !receive.accept(&envelope, &self.call_sites)
+        {
+            self.drain_for(id, source, message);
         }
         if self.begin_pulling(source, message)? {
             return Ok(());
@@ -256,22 +195,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets the receive go with its error and leaves the message to be thrown away by a receive of nobody.
-    fn fail_and_drain(&mut self, id: OperationId, source: usize, message: u32, failure: Result<Status>) {
-        let Some(receive) = self.receives.get_mut(id) else { return };
-        let drain = Receive {
-            pattern: receive.pattern,
-            expected: receive.expected,
-            buffer: Incoming::Discard,
-            outcome: None,
-            wanted: false,
-            caller: receive.caller,
-        };
-        receive.outcome = Some(failure);
-        if !receive.wanted {
-            self.receives.remove(id);
+    /// Lets receive `id` go with its error and leaves the message to be thrown away by a receive of nobody.
+    fn drain_for(&mut self, id: OperationId, source: usize, message: u32) {
+        let Some(receive) = self.receives.get(id) else { return };
+        let Receive { pattern, expected, caller, wanted, .. } = *receive;
+        if !wanted {
+            self.receives.close(id);
         }
-        let drain = self.receives.insert(drain);
+        let drain = self.receives.open(pattern, expected, Incoming::Discard, caller);
+        self.receives.disown(drain, false);
         if let Some(inflow) = self.links[source].inflows.get_mut(&message) {
             inflow.receive = Some(drain);
         }
@@ -340,21 +272,32 @@ impl Engine {
             && let Some(inflow) = inflows.remove(&message)
             && let Some(id) = inflow.receive
         {
-            self.finish_receive(id, &inflow.envelope);
+            self.receives.finish(id, &inflow.envelope);
         }
     }
 
     /// Takes the outcome of a complete receive with its buffer; `None` while it is not.
     pub(crate) fn take_receive(&mut self, id: OperationId) -> Option<(Result<Status>, Incoming)> {
-        let outcome = self.receives.get_mut(id)?.outcome.take()?;
-        let receive = self.receives.remove(id)?;
-        Some((outcome, receive.buffer))
+        self.receives.take(id)
+    }
+
+    /// Like [`Engine::take_receive`], for a receive into a borrowed buffer.
+    #[inline]
+    pub(crate) fn take_status(&mut self, id: OperationId) -> Option<Result<Status>> {
+        self.receives.take_status(id)
     }
 
     /// Like [`Engine::take_receive`], for a caller that blocks until there is an outcome.
     pub(crate) fn await_receive(&mut self, id: OperationId) -> Option<(Result<Status>, Incoming)> {
         self.fail_if_hopeless(id);
         self.take_receive(id)
+    }
+
+    /// Like [`Engine::take_status`], for a caller that blocks until there is an outcome.
+    #[inline]
+    pub(crate) fn await_status(&mut self, id: OperationId) -> Option<Result<Status>> {
+        self.fail_if_hopeless(id);
+        self.take_status(id)
     }
 
     /// Whether a receive is posted for a message that is about to be sent by this rank to itself.
@@ -389,13 +332,8 @@ impl Engine {
         buffer: Incoming,
         caller: Caller,
     ) -> Result<OperationId> {
-        let pattern = Pattern {
-            context: envelope.context,
-            source: Some(envelope.source.into()),
-            tag: Some(envelope.tag),
-        };
-        let receive = Receive { pattern, expected, buffer, outcome: None, wanted: true, caller };
-        let id = self.receives.insert(receive);
+        let pattern = Pattern::new(envelope.context, Some(envelope.source.into()), Some(envelope.tag));
+        let id = self.receives.open(pattern, expected, buffer, caller);
         if let Err(error) = self.receive_kept(id, envelope, kept) {
             self.abandon_receive(id);
             return Err(error);
@@ -404,15 +342,15 @@ impl Engine {
     }
 
     pub(crate) fn is_receive_complete(&self, id: OperationId) -> bool {
-        self.receives.get(id).is_none_or(|receive| receive.outcome.is_some())
+        self.receives.get(id).is_none_or(|receive| !receive.is_open())
     }
 
     /// Withdraws a receive that no message has matched yet; false if it is too late for that.
     pub(crate) fn cancel_receive(&mut self, id: OperationId) -> bool {
         let Some(receive) = self.receives.get(id) else { return false };
-        let cancelled = self.posted.cancel(receive.pattern.source, id);
+        let cancelled = self.posted.cancel(receive.pattern.source(), id);
         if cancelled {
-            self.receives.remove(id);
+            self.receives.close(id);
         }
         cancelled
     }
@@ -423,62 +361,15 @@ impl Engine {
             return;
         }
         let keep_buffer = self.take_back_buffer(id);
-        let Some(receive) = self.receives.get_mut(id) else { return };
-        if !keep_buffer {
-            receive.buffer = Incoming::Discard;
-        }
-        receive.wanted = false;
-        if receive.outcome.is_some() {
-            self.receives.remove(id);
-        }
+        self.receives.disown(id, keep_buffer);
     }
 
     /// Gives a receive up with an error for whoever waits for it.
     pub(crate) fn fail_receive(&mut self, id: OperationId, failure: Error) {
-        let Some(receive) = self.receives.get_mut(id) else { return };
-        receive.outcome.get_or_insert(Err(failure));
-        if !receive.wanted {
-            self.receives.remove(id);
-        }
+        self.receives.fail(id, failure);
     }
 }
 
 fn early_bytes(early: &[(u32, u32)]) -> u64 {
     early.iter().map(|&(_, length)| u64::from(length)).sum()
-}
-
-fn mismatch(receive: &Receive, envelope: &Envelope, sites: &call_site::CallSites) -> Option<Error> {
-    if receive.expected.accepts(envelope) {
-        return None;
-    }
-    Some(Error::TypeMismatch {
-        operation: receive.caller.operation,
-        expected: receive.expected.name,
-        found: if envelope.is_object() {
-            "an object (sent by send_object)"
-        } else {
-            "elements of another type"
-        },
-        source_rank: envelope.source.into(),
-        tag: envelope.tag,
-        at: receive.caller.at,
-        sent_at: sites.describe(envelope.call_site),
-    })
-}
-
-fn unfit(receive: &mut Receive, envelope: &Envelope, sites: &call_site::CallSites) -> Option<Error> {
-    let Caller { operation, at } = receive.caller;
-    match receive.buffer.prepare(envelope.length) {
-        Ok(()) => None,
-        Err(Unfit::NoMemory) => Some(Error::OutOfMemory { operation, bytes: envelope.length, at }),
-        Err(Unfit::TooShort(buffer)) => Some(Error::Truncated {
-            operation,
-            sent: envelope.length,
-            buffer,
-            source_rank: envelope.source.into(),
-            tag: envelope.tag,
-            at,
-            sent_at: sites.describe(envelope.call_site),
-        }),
-    }
 }

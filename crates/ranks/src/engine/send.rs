@@ -140,7 +140,8 @@ impl Engine {
     }
 
     /// The short way: nothing waits before this message, and it fits.
-    #[inline]
+    // The envelope must not go through memory on its way to the cell: see `Envelope`.
+    #[inline(always)]
     pub(crate) fn try_eager(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
         let link = &mut self.links[destination];
         if !link.queue.is_empty()
@@ -417,7 +418,7 @@ impl Engine {
     }
 
     fn fail_sends(&mut self, destination: usize, which: impl Fn(SendState) -> bool) {
-        for id in self.sends.ids() {
+        for id in self.sends.numbers() {
             let Some(send) = self.sends.get(id) else { continue };
             if send.destination == destination && which(send.state) && !send.is_complete() {
                 let failure = self.peer_gone(send.caller, destination);

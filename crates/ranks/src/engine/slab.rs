@@ -12,6 +12,7 @@ impl<T> Slab<T> {
         Self { entries: Vec::new(), free: Vec::new() }
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, value: T) -> OperationId {
         if let Some(id) = self.free.pop() {
             self.entries[id as usize] = Some(value);
@@ -23,10 +24,12 @@ impl<T> Slab<T> {
     }
 
     /// The operation, if the number is in use. For numbers that come from another rank.
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: OperationId) -> Option<&mut T> {
         self.entries.get_mut(id as usize)?.as_mut()
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: OperationId) -> Option<&T> {
         self.entries.get(id as usize)?.as_ref()
     }
@@ -39,14 +42,22 @@ impl<T> Slab<T> {
         value
     }
 
+    /// Like [`Slab::remove`], for an operation that nobody needs any more.
+    #[inline]
+    pub(crate) fn forget(&mut self, id: OperationId) {
+        if let Some(entry @ Some(_)) = self.entries.get_mut(id as usize) {
+            *entry = None;
+            self.free.push(id);
+        }
+    }
+
     /// All operations.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().flatten()
     }
 
-    /// The numbers in use.
-    pub(crate) fn ids(&self) -> Vec<OperationId> {
-        let in_use = |(id, entry): (usize, &Option<T>)| entry.as_ref().map(|_| id as OperationId);
-        self.entries.iter().enumerate().filter_map(in_use).collect()
+    /// All numbers that may be in use now.
+    pub(crate) fn numbers(&self) -> std::ops::Range<OperationId> {
+        0..self.entries.len() as OperationId
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use shm_core::{Backoff, Bell};
 
 use super::publish::Blocked;
-use super::receive::{Expected, Now, Receive};
+use super::receive::Now;
+use super::receives::{Expected, Receive};
 use super::{Caller, Engine, OperationId};
 use crate::error::{Departure, Error, Result};
 use crate::layout::rank_state;
@@ -66,7 +67,7 @@ impl Engine {
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
-        let Some(source) = pattern.source else { return Ok(None) };
+        let Some(source) = pattern.source() else { return Ok(None) };
         for look in 0..=self.patience.spins {
             match self.try_receive_now(source, pattern, expected, buffer) {
                 Now::Received(status) => {
@@ -210,6 +211,7 @@ impl Engine {
         self.refusing[rank] = true;
         self.departed[rank] = departed;
         if departed {
+            self.others -= 1;
             self.fail_operations_with(rank);
         } else {
             self.fail_unmatched_sends(rank);
@@ -259,7 +261,7 @@ impl Engine {
 
     fn fail_posted(&mut self, id: OperationId, rank: usize) {
         let Some(Receive { pattern, caller, .. }) = self.receives.get(id) else { return };
-        let (source, caller) = (pattern.source, *caller);
+        let (source, caller) = (pattern.source(), *caller);
         self.posted.cancel(source, id);
         let failure = self.peer_gone(caller, rank);
         self.fail_receive(id, failure);
@@ -267,12 +269,12 @@ impl Engine {
 
     /// Whether every other rank has left.
     pub(crate) fn is_alone(&self) -> bool {
-        (0..self.size).all(|rank| rank == self.rank || self.departed[rank])
+        self.others == 0
     }
 
     /// Fails a receive from any rank when every other rank of several has left.
     pub(crate) fn fail_if_nobody_left(&mut self, id: OperationId) {
-        let from_any = self.receives.get(id).is_some_and(|receive| receive.pattern.source.is_none());
+        let from_any = self.receives.get(id).is_some_and(|receive| receive.pattern.source().is_none());
         if from_any && self.size > 1 {
             self.fail_if_hopeless(id);
         }
@@ -281,9 +283,9 @@ impl Engine {
     /// Fails a receive that is waited for although only this rank itself could satisfy it: while it waits, it
     /// sends nothing.
     pub(crate) fn fail_if_hopeless(&mut self, id: OperationId) {
-        let Some(Receive { pattern, caller, outcome: None, .. }) = self.receives.get(id) else { return };
-        let Caller { operation, at } = *caller;
-        let failure = match pattern.source {
+        let Some(receive) = self.receives.get(id).filter(|receive| receive.is_open()) else { return };
+        let (source, Caller { operation, at }) = (receive.pattern.source(), receive.caller);
+        let failure = match source {
             Some(rank) if rank == self.rank => {
                 let remedy = "send the message first, with isend or a message up to the eager limit";
                 Error::WouldDeadlock { operation, remedy, at }
@@ -291,14 +293,14 @@ impl Engine {
             None if self.is_alone() => Error::NobodyLeft { operation, at },
             _ => return,
         };
-        if self.posted.cancel(pattern.source, id) {
+        if self.posted.cancel(source, id) {
             self.fail_receive(id, failure);
         }
     }
 
     /// Fails a new receive that only a rank which has left could satisfy.
     pub(super) fn check_departed_source(&mut self, id: OperationId, pattern: Pattern) {
-        if let Some(rank) = pattern.source.filter(|&rank| self.departed[rank]) {
+        if let Some(rank) = pattern.source().filter(|&rank| self.departed[rank]) {
             self.fail_posted(id, rank);
         }
     }

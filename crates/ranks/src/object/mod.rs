@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::address::{Destination, Source};
 use crate::collective::{Collective, Kind};
 use crate::engine::Caller;
-use crate::engine::receive::Expected;
+use crate::engine::receives::Expected;
 use crate::error::{Error, Result};
 use crate::p2p::{Content, Mode};
 use crate::status::Status;
