@@ -67,6 +67,12 @@ pub(crate) enum Program {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+    /// What the job takes of the machine's memory: at its start, after every collective has run once, and at most.
+    Memory {
+        /// What rank 0 prints
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
     /// Times whole jobs that initialize and finalize. Not to be run under shmrun: it runs shmrun.
     Startup {
         /// Numbers of ranks

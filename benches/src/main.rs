@@ -4,8 +4,8 @@
 //!
 //! The same tests for MPI are in `mpi/ranks_bench.c`, whose sections have the names of these modules and come in
 //! this order: `arguments`, `output`, `timing`, `bench`, `pattern`, `latency`, `bandwidth`, `collectives`, `tests`.
-//! Functions, constants and loops correspond line by line: change both or neither. `floor`, `idle`, `startup` and `soak`
-//! are only here: MPI has no part in the first, and the others are about this library alone.
+//! Functions, constants and loops correspond line by line: change both or neither. `floor`, `idle`, `memory`, `startup` and
+//! `soak` are only here: MPI has no part in the first, and the others are about this library alone.
 
 mod arguments;
 mod bandwidth;
@@ -14,6 +14,7 @@ mod collectives;
 mod floor;
 mod idle;
 mod latency;
+mod memory;
 mod output;
 mod pattern;
 mod soak;
@@ -36,6 +37,7 @@ fn main() -> Result<()> {
             floor::run(&world, &sizes, format, milliseconds / 1e3)?;
         }
         Some(Program::Idle { seconds, format }) => idle::run(&world, seconds, format)?,
+        Some(Program::Memory { format }) => memory::run(&world, format)?,
         Some(Program::Init | Program::Startup { .. }) => {}
         Some(Program::LongMessage { gib }) => soak::long_message(&world, gib)?,
         Some(Program::AllToAll { mib }) => soak::all_to_all(&world, mib)?,

@@ -10,6 +10,7 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Of one core.
     Percent,
+    Bytes,
 }
 
 /// The columns of a table, see [`Output::row`] and [`Output::checked`].
@@ -39,6 +40,7 @@ impl Output {
             Unit::MegabytesPerSecond => ("MB/s", "higher"),
             Unit::Milliseconds => ("ms", "lower"),
             Unit::Percent => ("%", "lower"),
+            Unit::Bytes => ("bytes", "lower"),
         };
         match self.format {
             Some(Format::Table) => {

@@ -351,10 +351,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_ranks_stay_within_their_memory_budget() {
+    fn jobs_stay_within_their_memory_budgets() {
         let four = Geometry::new(4);
         assert!(four.start() <= 16 << 20);
         assert!(four.size() <= 32 << 20, "{} bytes", four.size());
+        // In a /dev/shm of 1 GB (ci/many-ranks).
+        let many = Geometry::new(128);
+        assert!(many.size() <= 1 << 30, "{} bytes", many.size());
     }
 
     #[test]
