@@ -138,10 +138,10 @@ impl Job {
         self.segment.slice_at(self.geometry.transfers(rank).start, TRANSFERS)
     }
 
-    /// The place of `rank` on the collective board. Its range has to be reserved before it is written.
+    /// The seat of `rank` at the collective board. What of its buffer is used has to be reserved before.
     pub(crate) fn seat(&self, rank: usize) -> Seat<'_> {
         let range = self.geometry.board(rank);
         let lines = self.segment.slice_at(range.start, range.len() / LINE_BYTES);
-        Seat { entered: &self.control(rank).collective.entered, buffers: SharedBytes::new(lines) }
+        Seat { place: &self.control(rank).collective, buffer: SharedBytes::new(lines) }
     }
 }

@@ -5,7 +5,7 @@
 //! 64       JobHeader
 //! 4096     RankControl × ranks, one page each         reserved by the launcher
 //! ..       call-site table                            reserved by the launcher
-//! ..       boards: 2 × board_bytes per rank           reserved by their rank, at its first collective
+//! ..       boards: one per rank                       reserved by their rank, as its collectives grow
 //! ..       rings: ranks × ranks, row = sender         reserved by the sender, at its first message to that rank
 //! ..       transfers: one page or two per rank        reserved by the sender, at its first direct message
 //! ..       pools: one per rank                        reserved by their rank, at its first long message
@@ -23,6 +23,7 @@ use std::mem::size_of;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
+use shm_core::board::Place;
 use shm_core::direct::Copying;
 use shm_core::{Doorbell, SharedLayout};
 
@@ -58,6 +59,14 @@ pub(crate) struct JobHeader {
     pub(crate) semaphores_opened: AtomicU32,
     /// Messages of so many bytes or more are copied directly, where the system permits it.
     pub(crate) direct_from: AtomicU64,
+    pub(crate) sleepers: Sleepers,
+}
+
+/// Ranks that sleep or are about to, one bit each: who enters a collective looks here instead of at every doorbell.
+/// A sleeper's status line says whom it waits for.
+#[repr(C, align(64))]
+pub(crate) struct Sleepers {
+    pub(crate) bits: [AtomicU64; MAX_RANKS / 64],
 }
 
 /// The states of [`RankControl::state`].
@@ -84,12 +93,13 @@ pub(crate) struct RankControl {
     pub(crate) doorbell: Doorbell,
     pub(crate) life: Life,
     pub(crate) senders: Senders,
-    pub(crate) collective: CollectiveLine,
     pub(crate) status: StatusLine,
     pub(crate) awaited_peers: PeersLine,
     pub(crate) unreceived: Unreceived,
     /// Whether the rank is copying into or out of another one's memory.
     pub(crate) copying: Copying,
+    /// Its words in the collectives of the world.
+    pub(crate) collective: Place,
     /// Length of `last_words` in bytes; written after them (Release).
     pub(crate) last_words_length: AtomicU32,
     pub(crate) reserved: AtomicU32,
@@ -122,23 +132,6 @@ pub(crate) struct Life {
 #[repr(C, align(64))]
 pub(crate) struct Senders {
     pub(crate) bits: [AtomicU64; MAX_RANKS / 64],
-}
-
-/// Progress through the collectives of the world: see `shm_core::board`.
-#[repr(C, align(64))]
-pub(crate) struct CollectiveLine {
-    /// The last round that this rank has published.
-    pub(crate) entered: AtomicU64,
-    /// What the rank thinks rounds are: even and odd ones alternate.
-    pub(crate) signatures: [Signature; 2],
-}
-
-/// What a rank believes the collective to be, compared by the others.
-#[repr(C)]
-pub(crate) struct Signature {
-    pub(crate) operation_and_root: AtomicU64,
-    pub(crate) bytes: AtomicU64,
-    pub(crate) type_and_site: AtomicU64,
 }
 
 /// What the rank is blocked in; written on the slow path only, just before it parks.
@@ -178,7 +171,7 @@ pub(crate) mod awaits {
     pub(crate) const MESSAGE: u32 = 1;
     /// That the peer receives.
     pub(crate) const RECEIVER: u32 = 2;
-    /// That the peer enters the round of the board that this rank has entered last.
+    /// That the peer comes to the round of the board that this rank is in, or has done with one before it.
     pub(crate) const ENTRY: u32 = 3;
     /// That one of the ranks in [`super::RankControl::awaited_peers`] does something.
     pub(crate) const ONE_OF: u32 = 4;
@@ -219,10 +212,9 @@ unsafe impl SharedLayout for JobHeader {}
 unsafe impl SharedLayout for RankControl {}
 
 const _: () = {
-    assert!(size_of::<JobHeader>() == 64);
+    assert!(size_of::<JobHeader>() == 128);
     assert!(size_of::<Life>() == 64);
     assert!(size_of::<RankControl>() <= PAGE);
-    assert!(size_of::<CollectiveLine>() == 64);
     assert!(size_of::<StatusLine>() == 64);
 };
 
@@ -243,8 +235,10 @@ pub(crate) struct Geometry {
     pub(crate) pool_chunks: usize,
     /// Bytes of one chunk.
     pub(crate) chunk_bytes: usize,
-    /// Bytes of each of a rank's two collective buffers.
+    /// Bytes of a rank's buffer for collectives.
     pub(crate) board_bytes: usize,
+    /// What a rank shows in one round of a collective, at most: longer things are streamed.
+    pub(crate) piece_bytes: usize,
 }
 
 impl Geometry {
@@ -266,7 +260,8 @@ impl Geometry {
             eager_limit: ring_bytes / 8,
             pool_chunks: (2 * ranks).max(128),
             chunk_bytes: 16 << 10,
-            board_bytes: if ranks <= 16 { 64 << 10 } else { 16 << 10 },
+            board_bytes: if ranks <= 16 { 1 << 20 } else { 256 << 10 },
+            piece_bytes: if ranks <= 16 { 64 << 10 } else { 16 << 10 },
         }
     }
 
@@ -288,7 +283,7 @@ impl Geometry {
     }
 
     pub(crate) fn board(&self, rank: usize) -> Range<usize> {
-        block(self.start(), rank, 2 * self.board_bytes)
+        block(self.start(), rank, self.board_bytes)
     }
 
     pub(crate) fn ring(&self, sender: usize, receiver: usize) -> Range<usize> {

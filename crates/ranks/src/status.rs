@@ -77,6 +77,7 @@ pub(crate) fn operation_number(operation: &str) -> u32 {
 }
 
 /// The name of an operation by its number.
+#[inline]
 pub(crate) fn operation_name(number: u32) -> &'static str {
     let at = (number as usize).checked_sub(1);
     at.and_then(|at| OPERATIONS.get(at)).copied().unwrap_or("an unknown operation")

@@ -82,7 +82,7 @@ fn fast_ranks_do_not_overtake_slow_ones_in_a_mixed_sequence() {
             watch(world);
             for round in 0..ROUNDS {
                 step(format!("round {round}"));
-                let (root, length) = (round % ranks, LENGTHS[round % 4] + round);
+                let (root, length) = (round % ranks, LENGTHS[round % (LENGTHS.len() - 1)] + round / 2);
                 let give = |rank: usize| values(rank + round, length);
                 let mut data = give(world.rank());
                 world.broadcast(&mut data, root).unwrap();

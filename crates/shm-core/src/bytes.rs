@@ -6,7 +6,7 @@
 //!
 //! # Safety
 //!
-//! Trusted for raw copies whose ranges are checked here, on every call.
+//! Trusted for raw copies, and prefetches, whose ranges are checked here, on every call.
 #![allow(unsafe_code)]
 
 use crate::sync::UnsafeCell;
@@ -85,10 +85,11 @@ impl<'a> SharedBytes<'a> {
             crate::copy::copy(data.as_ptr(), self.start().add(offset), data.len());
         }
         #[cfg(loom)]
-        for (index, byte) in data.iter().enumerate() {
-            let at = offset + index;
-            // SAFETY: the index was checked above; loom reports overlapping accesses.
-            self.lines[at / LINE_BYTES].0.with_mut(|line| unsafe { (*line)[at % LINE_BYTES] = *byte });
+        for (line, range) in self.pieces(offset, data.len()) {
+            let (start, piece) = ((offset + range.start) % LINE_BYTES, &data[range]);
+            // SAFETY: the range was checked above; loom reports overlapping accesses.
+            line.0
+                .with_mut(|line| unsafe { (&mut *line)[start..start + piece.len()].copy_from_slice(piece) });
         }
     }
 
@@ -106,10 +107,10 @@ impl<'a> SharedBytes<'a> {
             crate::copy::copy(self.start().add(offset), buffer.as_mut_ptr(), buffer.len());
         }
         #[cfg(loom)]
-        for (index, byte) in buffer.iter_mut().enumerate() {
-            let at = offset + index;
-            // SAFETY: the index was checked above; loom reports overlapping accesses.
-            self.lines[at / LINE_BYTES].0.with(|line| unsafe { *byte = (*line)[at % LINE_BYTES] });
+        for (line, range) in self.pieces(offset, buffer.len()) {
+            let (start, piece) = ((offset + range.start) % LINE_BYTES, &mut buffer[range]);
+            // SAFETY: the range was checked above; loom reports overlapping accesses.
+            line.0.with(|line| unsafe { piece.copy_from_slice(&(&*line)[start..start + piece.len()]) });
         }
     }
 
@@ -119,6 +120,37 @@ impl<'a> SharedBytes<'a> {
         if let Some(line) = self.lines.get(offset / LINE_BYTES) {
             prefetch(line);
         }
+    }
+
+    /// Asks for the lines of a range as their next writer: their other copies go while this core has time, and the
+    /// write does not wait for it. Content stays as it is. Does nothing where the processor knows no such request.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the stretch.
+    #[inline]
+    pub fn prepare(&self, offset: usize, length: usize) {
+        self.check(offset, length);
+        #[cfg(all(target_arch = "x86_64", not(loom)))]
+        for line in (offset / LINE_BYTES)..(offset + length).div_ceil(LINE_BYTES) {
+            // SAFETY: changes no content, and the line lies within the stretch; processors without the instruction
+            // take it for a no-op.
+            unsafe {
+                let line = self.start().add(line * LINE_BYTES);
+                std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
+            }
+        }
+    }
+
+    /// The lines of a range, and which part of the data each holds.
+    #[cfg(loom)]
+    fn pieces(&self, offset: usize, length: usize) -> impl Iterator<Item = (&Line, std::ops::Range<usize>)> {
+        let lines = self.lines.iter().enumerate().skip(offset / LINE_BYTES);
+        lines.map_while(move |(index, line)| {
+            let start = (index * LINE_BYTES).max(offset) - offset;
+            let end = ((index + 1) * LINE_BYTES).min(offset + length).checked_sub(offset)?;
+            (start < end).then_some((line, start..end))
+        })
     }
 
     #[inline]

@@ -4,60 +4,64 @@
 #![cfg(loom)]
 
 use loom::sync::Arc;
-use loom::sync::atomic::AtomicU64;
 use loom::thread;
-use shm_core::board::{Board, Seat};
+use shm_core::board::{Board, CELLS, Place, SLOT_BYTES, Seat};
 use shm_core::bytes::{LINE_BYTES, Line, SharedBytes};
 
+/// Payload that goes behind the slots.
+const LONG: usize = SLOT_BYTES + 1;
+const ROOM: usize = CELLS * SLOT_BYTES + 2 * LINE_BYTES;
+const TOPIC: [u64; 2] = [7, 9];
+
 struct Memory {
-    entered: Vec<AtomicU64>,
-    buffers: Vec<Vec<Line>>,
+    places: [Place; 2],
+    buffers: [Vec<Line>; 2],
 }
 
 impl Memory {
-    fn new(participants: usize) -> Arc<Self> {
-        Arc::new(Self {
-            entered: (0..participants).map(|_| AtomicU64::new(0)).collect(),
-            buffers: (0..participants).map(|_| vec![Line::new(), Line::new()]).collect(),
-        })
+    /// Buffers with room for one long payload only: every round writes where the one before has written.
+    fn new() -> Arc<Self> {
+        let buffer = || (0..ROOM / LINE_BYTES).map(|_| Line::new()).collect();
+        Arc::new(Self { places: [Place::new(), Place::new()], buffers: [buffer(), buffer()] })
     }
 
     fn board(&self, me: usize) -> Board<'_> {
-        let seats = self.entered.iter().zip(&self.buffers);
-        let seats = seats.map(|(entered, lines)| Seat { entered, buffers: SharedBytes::new(lines) });
-        let board = Board::new(seats.collect(), me);
-        assert_eq!(board.capacity(), LINE_BYTES);
+        let seats = self.places.iter().zip(&self.buffers);
+        let mut board =
+            Board::new(seats.map(|(place, lines)| Seat { place, buffer: SharedBytes::new(lines) }), me);
+        board.set_room(ROOM);
         board
     }
 }
 
-fn show(board: &mut Board<'_>, value: u8) {
-    while board.awaited().is_some() {
+fn show(board: &mut Board<'_>, value: u8, length: usize) {
+    while board.awaited(length).is_some() {
         thread::yield_now();
     }
-    board.write(0, &[value]);
-    board.enter();
+    board.show(TOPIC, [&vec![value; length], &[]]);
 }
 
-fn look(board: &mut Board<'_>, participant: usize) -> u8 {
-    while !board.has_entered(participant) {
+fn look(board: &mut Board<'_>, participant: usize, length: usize) -> u8 {
+    while !board.has_shown(participant) {
         thread::yield_now();
     }
+    assert_eq!(board.topic(participant), TOPIC);
     let mut value = [0];
-    board.read(participant, 0, &mut value);
+    board.read(participant, length - 1, &mut value).unwrap();
     value[0]
 }
 
-/// Everyone looks at everyone, three rounds: the third uses the first one's buffers again.
+/// Everyone looks at everyone; the buffer is written again in every round.
 #[test]
 fn all_see_all_in_every_round() {
     loom::model(|| {
-        let memory = Memory::new(2);
+        let memory = Memory::new();
         let theirs = memory.clone();
         let play = |board: &mut Board<'_>, me: usize| {
-            for round in 1..=3u8 {
-                show(board, 10 * round + me as u8);
-                assert_eq!(look(board, 1 - me), 10 * round + 1 - me as u8);
+            for round in 1..=2u8 {
+                show(board, 10 * round + me as u8, LONG);
+                assert_eq!(look(board, 1 - me, LONG), 10 * round + 1 - me as u8);
+                board.leave();
             }
         };
         let other = thread::spawn(move || play(&mut theirs.board(1), 1));
@@ -66,23 +70,66 @@ fn all_see_all_in_every_round() {
     });
 }
 
-/// A root that waits for nobody stays behind a reader that is slow.
-#[test]
-fn a_root_does_not_overrun_a_slow_reader() {
-    loom::model(|| {
-        let memory = Memory::new(2);
+/// A root shows `payloads`, the other only reads them.
+fn root_and_reader(payloads: &'static [usize]) {
+    let mut model = loom::model::Builder::new();
+    // A root that never waits has few threads to change between, but many rounds.
+    model.preemption_bound = Some(2);
+    model.check(move || {
+        let memory = Memory::new();
         let theirs = memory.clone();
         let reader = thread::spawn(move || {
             let mut board = theirs.board(1);
-            for round in 1..=3u8 {
-                show(&mut board, 0);
-                assert_eq!(look(&mut board, 0), round);
+            for (&length, value) in payloads.iter().zip(1..) {
+                board.pass(TOPIC);
+                assert_eq!(look(&mut board, 0, length), value);
+                board.leave();
             }
         });
         let mut board = memory.board(0);
-        for round in 1..=3u8 {
-            show(&mut board, round);
+        for (&length, value) in payloads.iter().zip(1..) {
+            show(&mut board, value, length);
+            board.leave();
         }
         reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_root_does_not_overrun_a_slow_reader_of_its_buffer() {
+    root_and_reader(&[LONG, LONG]);
+}
+
+#[test]
+fn a_root_does_not_overrun_a_slow_reader_of_its_cells() {
+    root_and_reader(&[1; CELLS + 2]);
+}
+
+#[test]
+fn a_root_does_not_overrun_a_slow_reader_of_its_slots() {
+    root_and_reader(&[SLOT_BYTES; CELLS + 2]);
+}
+
+/// One shows, the other was wrong and passes: who waits for it learns that, and what it believed.
+#[test]
+fn a_participant_that_passes_is_not_waited_for() {
+    loom::model(|| {
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            let mut board = theirs.board(1);
+            for round in 1..=3 {
+                board.pass([round, 0]);
+                board.leave();
+            }
+        });
+        let mut board = memory.board(0);
+        show(&mut board, 1, 1);
+        while !board.has_passed(1) {
+            assert!(!board.has_shown(1));
+            thread::yield_now();
+        }
+        assert!(matches!(board.passed_topic(1), Some([1, 0]) | None));
+        other.join().unwrap();
     });
 }

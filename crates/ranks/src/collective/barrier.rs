@@ -27,6 +27,7 @@ impl World {
     pub fn barrier(&self) -> Result<()> {
         let collective = Collective::new::<()>(self, Kind::Barrier, None, 0)?;
         collective.show(&[])?;
-        collective.hear_all()
+        collective.hear_all()?;
+        collective.leave()
     }
 }

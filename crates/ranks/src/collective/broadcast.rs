@@ -52,18 +52,16 @@ impl World {
 
 impl Collective<'_> {
     fn broadcast(&self, root: usize, bytes: &mut [u8]) -> Result<()> {
-        let capacity = self.capacity();
-        let rounds = bytes.len().div_ceil(capacity).max(1);
-        for round in 0..rounds {
-            let end = bytes.len().min((round + 1) * capacity);
-            let piece = &mut bytes[round * capacity..end];
+        for range in self.pieces(bytes.len()) {
+            let piece = &mut bytes[range];
             if root == self.world.rank() {
-                self.show(&[(0, piece)])?;
+                self.show(piece)?;
             } else {
-                self.show(&[])?;
+                self.pass()?;
                 self.hear(root)?;
                 self.read(root, 0, piece)?;
             }
+            self.leave()?;
         }
         Ok(())
     }

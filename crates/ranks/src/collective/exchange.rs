@@ -1,5 +1,7 @@
-//! Scatter and all-to-all: every pair of ranks has elements of its own. What fits goes through the board in one
-//! round; the rest goes as messages, all of them under way at the same time.
+//! Scatter and all-to-all: every pair of ranks has elements of its own. Short parts go through the board, several in one
+//! round; long ones, and those of varying length, as messages, all of them under way at the same time.
+
+use std::ops::Range;
 
 use bytemuck::Pod;
 
@@ -23,28 +25,14 @@ impl World {
     /// `MPI_Scatter`.
     #[track_caller]
     pub fn scatter<T: Pod>(&self, data: &[T], result: &mut [T], root: usize) -> Result<()> {
-        let part = size_of_val(result);
-        let collective = Collective::new::<T>(self, Kind::Scatter, Some(root), part)?;
-        let me = self.rank();
-        let all: &[u8] = bytemuck::cast_slice(data);
-        let fits = part * self.size() <= collective.capacity();
-        if root == me {
-            collective.check_length("data", data.len(), result.len() * self.size())?;
-            result.copy_from_slice(&data[me * result.len()..(me + 1) * result.len()]);
-            collective.show(&[(0, if fits { all } else { &[] })])?;
-            if !fits {
-                let parts = collective.others().map(|rank| (rank, &all[rank * part..(rank + 1) * part]));
-                self.exchange(parts.collect(), Vec::new(), collective.caller())?;
-            }
-            return Ok(());
+        let collective = Collective::new::<T>(self, Kind::Scatter, Some(root), size_of_val(result))?;
+        if root != self.rank() {
+            return collective.take_part(root, bytemuck::cast_slice_mut(result));
         }
-        let result = bytemuck::cast_slice_mut(result);
-        collective.show(&[])?;
-        collective.hear(root)?;
-        match fits {
-            true => collective.read(root, me * part, result),
-            false => self.exchange(Vec::new(), vec![(root, result)], collective.caller()),
-        }
+        collective.check_length("data", data.len(), result.len() * self.size())?;
+        collective.hand_out(bytemuck::cast_slice(data), size_of_val(result))?;
+        result.copy_from_slice(&data[root * result.len()..(root + 1) * result.len()]);
+        Ok(())
     }
 
     /// Gives each rank its part of `data` on `root`: first `counts[0]` elements to rank 0, then `counts[1]` to rank 1,
@@ -74,17 +62,19 @@ impl World {
         let me = self.rank();
         if root == me {
             collective.check_counts(data.len(), counts)?;
-            collective.show(&[(0, bytemuck::cast_slice(&as_words(counts)))])?;
+            collective.show(bytemuck::cast_slice(&as_words(counts)))?;
+            collective.leave()?;
             let parts = split(data, counts);
             let sends = collective.others().filter(|&rank| counts[rank] > 0);
             let sends = sends.map(|rank| (rank, bytemuck::cast_slice(parts[rank]))).collect();
             self.exchange(sends, Vec::new(), collective.caller())?;
             return Ok(parts[me].to_vec());
         }
-        collective.show(&[])?;
+        collective.pass()?;
         collective.hear(root)?;
         let mut count = [0u64];
         collective.read(root, me * 8, bytemuck::cast_slice_mut(&mut count))?;
+        collective.leave()?;
         let mut part = collective.zeroed(count[0])?;
         if count[0] > 0 {
             let receives = vec![(root, bytemuck::cast_slice_mut(&mut part))];
@@ -121,23 +111,17 @@ impl World {
         let whole = data.len() / self.size() * self.size();
         collective.check_length("data", data.len(), whole)?;
         collective.check_length("result", result.len(), data.len())?;
-        let count = data.len() / self.size();
-        if size_of_val(data) > collective.capacity() {
-            // The ranks meet first, so that different lengths are found before messages of wrong lengths are.
-            collective.show(&[])?;
-            collective.hear_all()?;
-            let counts = vec![count; self.size()];
-            return collective.exchange_all(data, &counts, result, &counts);
+        let (count, part) = (data.len() / self.size(), size_of_val(data) / self.size());
+        if let Some(rounds) = Rounds::new(&collective, part) {
+            let (data, result) = (bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
+            return collective.exchange_parts(rounds, data, result, part);
         }
-        let (me, part) = (self.rank(), count * size_of::<T>());
-        collective.show(&[(0, bytemuck::cast_slice(data))])?;
-        result[me * count..(me + 1) * count].copy_from_slice(&data[me * count..(me + 1) * count]);
-        for rank in collective.others() {
-            let target = &mut result[rank * count..(rank + 1) * count];
-            collective.hear(rank)?;
-            collective.read(rank, me * part, bytemuck::cast_slice_mut(target))?;
-        }
-        Ok(())
+        // The ranks meet first, so that different lengths are found before messages of wrong lengths are.
+        collective.show(&[])?;
+        collective.hear_all()?;
+        collective.leave()?;
+        let counts = vec![count; self.size()];
+        collective.exchange_all(data, &counts, result, &counts)
     }
 
     /// Gives rank `r` its part of `data`, `counts[r]` elements long, parts in the order of the ranks, and receives
@@ -155,7 +139,7 @@ impl World {
         let collective = Collective::new::<T>(self, Kind::AllToAllVarying, None, 0)?;
         collective.check_counts(data.len(), counts)?;
         let me = self.rank();
-        collective.show(&[(0, bytemuck::cast_slice(&as_words(counts)))])?;
+        collective.show(bytemuck::cast_slice(&as_words(counts)))?;
         let mut theirs = vec![counts[me]; self.size()];
         for rank in collective.others() {
             let mut count = [0u64];
@@ -163,6 +147,7 @@ impl World {
             collective.read(rank, me * 8, bytemuck::cast_slice_mut(&mut count))?;
             theirs[rank] = count[0] as usize;
         }
+        collective.leave()?;
         let total = theirs.iter().fold(0usize, |total, &count| total.saturating_add(count));
         let mut result = collective.zeroed(total as u64)?;
         collective.exchange_all(data, counts, &mut result, &theirs)?;
@@ -170,7 +155,99 @@ impl World {
     }
 }
 
+/// How short parts of equal length, of which a rank has one for each other, go through the board: the others are in an
+/// order that both sides know, and a round has several of them.
+#[derive(Clone, Copy)]
+struct Rounds {
+    others: usize,
+    /// Parts in one round.
+    together: usize,
+}
+
+impl Rounds {
+    /// `None` if not even one part fits into a round.
+    fn new(collective: &Collective<'_>, part: usize) -> Option<Self> {
+        let together = collective.stream_bytes() / part.max(1);
+        (together > 0).then_some(Self { others: collective.world.size() - 1, together })
+    }
+
+    /// Which of the others have a part in each round.
+    fn iter(self) -> impl Iterator<Item = Range<usize>> {
+        let starts = (0..self.others).step_by(self.together);
+        starts.map(move |start| start..self.others.min(start + self.together))
+    }
+}
+
 impl Collective<'_> {
+    /// The root's side of a scatter. The others are in the order of the ranks.
+    fn hand_out(&self, data: &[u8], part: usize) -> Result<()> {
+        let root = self.world.rank();
+        let Some(rounds) = Rounds::new(self, part) else {
+            // The others compare what they believe this to be before messages of wrong lengths go out.
+            self.show(&[])?;
+            self.leave()?;
+            let parts = self.others().map(|rank| (rank, &data[rank * part..(rank + 1) * part]));
+            return self.world.exchange(parts.collect(), Vec::new(), self.caller());
+        };
+        // Where in `data` the part of the n-th other begins: this rank's own lies in between.
+        let start = |other: usize| (other + usize::from(other >= root)) * part;
+        for others in rounds.iter() {
+            let own = root.clamp(others.start, others.end);
+            let below = start(others.start)..start(others.start) + (own - others.start) * part;
+            let above = start(own)..start(own) + (others.end - own) * part;
+            self.show_both(&data[below], &data[above])?;
+            self.leave()?;
+        }
+        Ok(())
+    }
+
+    /// The others' side of a scatter.
+    fn take_part(&self, root: usize, result: &mut [u8]) -> Result<()> {
+        let part = result.len();
+        let Some(rounds) = Rounds::new(self, part) else {
+            self.pass()?;
+            self.hear(root)?;
+            self.leave()?;
+            return self.world.exchange(Vec::new(), vec![(root, result)], self.caller());
+        };
+        let me = self.world.rank() - usize::from(self.world.rank() > root);
+        for others in rounds.iter() {
+            self.pass()?;
+            if others.contains(&me) {
+                self.hear(root)?;
+                self.read(root, (me - others.start) * part, result)?;
+            }
+            self.leave()?;
+        }
+        Ok(())
+    }
+
+    /// Gives every rank its part of `data` and takes every rank's part for this one. The others are in the order of
+    /// the ranks, beginning with the next one: what one shows to its n-th other, that one takes from its n-th last.
+    fn exchange_parts(&self, rounds: Rounds, data: &[u8], result: &mut [u8], part: usize) -> Result<()> {
+        let (me, size) = (self.world.rank(), self.world.size());
+        for others in rounds.iter() {
+            // Ranks from `size` on stand for those from 0 on.
+            let (first, end) = (me + 1 + others.start, me + 1 + others.end);
+            let turn = size.clamp(first, end);
+            let slice = |ranks: Range<usize>| {
+                let start = ranks.start % size * part;
+                &data[start..start + ranks.len() * part]
+            };
+            self.show_both(slice(first..turn), slice(turn..end))?;
+            for other in others.clone() {
+                let source = (me + size - 1 - other) % size;
+                let target = &mut result[source * part..(source + 1) * part];
+                self.hear(source)?;
+                self.read(source, (other - others.start) * part, target)?;
+            }
+            self.leave()?;
+        }
+        let own = me * part..(me + 1) * part;
+        result[own.clone()].copy_from_slice(&data[own]);
+        Ok(())
+    }
+
     /// One count for each rank, and together they are all `elements`.
     fn check_counts(&self, elements: usize, counts: &[usize]) -> Result<()> {
         self.check_length("counts", counts.len(), self.world.size())?;

@@ -1,8 +1,10 @@
 //! All ranks show, one or all look.
 
+use std::ops::Range;
+
 use bytemuck::Pod;
 
-use super::{Collective, Kind};
+use super::{Collective, Kind, pieces};
 use crate::error::Result;
 use crate::world::World;
 
@@ -53,10 +55,12 @@ impl World {
     pub fn gather<T: Pod>(&self, data: &[T], result: &mut [T], root: usize) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::Gather, Some(root), size_of_val(data))?;
         if root != self.rank() {
-            return collective.contribute(bytemuck::cast_slice(data), size_of_val(data), |_, _| Ok(()));
+            return collective.contribute(bytemuck::cast_slice(data), size_of_val(data));
         }
         collective.check_length("result", result.len(), data.len() * self.size())?;
-        collective.collect(data, bytemuck::cast_slice_mut(result), &vec![data.len(); self.size()])
+        let parts = Parts::Equal(size_of_val(data));
+        let keep = |collective: &Collective<'_>, _: &[u8]| collective.pass();
+        collective.collect(bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result), parts, keep)
     }
 
     /// Collects `data` of all ranks on `root`, where every rank may have another number of elements. Gives the
@@ -100,7 +104,13 @@ impl World {
     pub fn all_gather<T: Pod>(&self, data: &[T], result: &mut [T]) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::AllGather, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len() * self.size())?;
-        collective.collect(data, bytemuck::cast_slice_mut(result), &vec![data.len(); self.size()])
+        let parts = Parts::Equal(size_of_val(data));
+        collective.collect(
+            bytemuck::cast_slice(data),
+            bytemuck::cast_slice_mut(result),
+            parts,
+            Collective::show,
+        )
     }
 
     /// Collects `data` of all ranks on every rank, where every rank may have another number of elements. Blocks
@@ -117,7 +127,31 @@ impl World {
     pub fn all_gather_varying<T: Pod>(&self, data: &[T]) -> Result<Varying<T>> {
         let collective = Collective::new::<T>(self, Kind::AllGatherVarying, None, 0)?;
         let counts = collective.share_counts(data.len())?;
-        collective.collect_varying(data, counts)
+        collective.collect_varying(data, counts, Collective::show)
+    }
+}
+
+/// Where the ranks' parts lie in a collection, in bytes.
+#[derive(Clone, Copy)]
+enum Parts<'c> {
+    Equal(usize),
+    /// The beginnings of all parts, and the end.
+    Varying(&'c [usize]),
+}
+
+impl Parts<'_> {
+    fn of(self, rank: usize) -> Range<usize> {
+        match self {
+            Self::Equal(bytes) => rank * bytes..(rank + 1) * bytes,
+            Self::Varying(starts) => starts[rank]..starts[rank + 1],
+        }
+    }
+
+    fn longest(self) -> usize {
+        match self {
+            Self::Equal(bytes) => bytes,
+            Self::Varying(starts) => starts.windows(2).map(|part| part[1] - part[0]).max().unwrap_or(0),
+        }
     }
 }
 
@@ -125,16 +159,17 @@ impl Collective<'_> {
     pub(crate) fn gather_varying<T: Pod>(&self, data: &[T], root: usize) -> Result<Option<Varying<T>>> {
         let counts = self.share_counts(data.len())?;
         if root == self.world.rank() {
-            return self.collect_varying(data, counts).map(Some);
+            let keep = |collective: &Self, _: &[u8]| collective.pass();
+            return self.collect_varying(data, counts, keep).map(Some);
         }
         let longest = counts.into_iter().max().unwrap_or(0) * size_of::<T>();
-        self.contribute(bytemuck::cast_slice(data), longest, |_, _| Ok(()))?;
+        self.contribute(bytemuck::cast_slice(data), longest)?;
         Ok(None)
     }
 
     /// Tells all ranks this rank's number, and returns everybody's.
     fn share_counts(&self, count: usize) -> Result<Vec<usize>> {
-        self.show(&[(0, &(count as u64).to_le_bytes())])?;
+        self.show(&(count as u64).to_le_bytes())?;
         let mut counts = vec![count; self.world.size()];
         for rank in self.others() {
             let mut bytes = [0; 8];
@@ -142,54 +177,70 @@ impl Collective<'_> {
             self.read(rank, 0, &mut bytes)?;
             counts[rank] = u64::from_le_bytes(bytes) as usize;
         }
+        self.leave()?;
         Ok(counts)
     }
 
-    fn collect_varying<T: Pod>(&self, data: &[T], counts: Vec<usize>) -> Result<Varying<T>> {
+    fn collect_varying<T: Pod>(
+        &self,
+        data: &[T],
+        counts: Vec<usize>,
+        begin: impl Fn(&Self, &[u8]) -> Result<()>,
+    ) -> Result<Varying<T>> {
         let total = counts.iter().fold(0usize, |total, &count| total.saturating_add(count));
         let mut all = self.zeroed(total as u64)?;
-        self.collect(data, bytemuck::cast_slice_mut(&mut all), &counts)?;
-        Ok(Varying { data: all, counts })
-    }
-
-    /// Shows `data` and puts what all ranks show one after the other into `result`.
-    fn collect<T: Pod>(&self, data: &[T], result: &mut [u8], counts: &[usize]) -> Result<()> {
         let mut starts = vec![0; counts.len() + 1];
         for (rank, count) in counts.iter().enumerate() {
             starts[rank + 1] = starts[rank] + count * size_of::<T>();
         }
-        let me = self.world.rank();
-        let mine: &[u8] = bytemuck::cast_slice(data);
-        result[starts[me]..starts[me + 1]].copy_from_slice(mine);
-        let longest = counts.iter().max().map_or(0, |count| count * size_of::<T>());
-        self.contribute(mine, longest, |collective, done| {
-            for rank in collective.others() {
-                collective.hear(rank)?;
-                let (start, end) = (starts[rank] + done, starts[rank + 1]);
-                if start < end {
-                    let end = end.min(start + collective.capacity());
-                    collective.read(rank, 0, &mut result[start..end])?;
-                }
-            }
-            Ok(())
-        })
+        let parts = Parts::Varying(&starts);
+        self.collect(bytemuck::cast_slice(data), bytemuck::cast_slice_mut(&mut all), parts, begin)?;
+        Ok(Varying { data: all, counts })
     }
 
-    /// Shows `mine` piece by piece, in as many rounds as `longest` bytes need; `look` is called in each round with
-    /// the number of bytes shown in the rounds before.
-    pub(super) fn contribute(
+    /// Puts what all ranks show, piece by piece, and `mine` into their parts of `result`. `begin` begins a round with a
+    /// piece of `mine`.
+    fn collect(
         &self,
         mine: &[u8],
-        longest: usize,
-        mut look: impl FnMut(&Self, usize) -> Result<()>,
+        result: &mut [u8],
+        parts: Parts<'_>,
+        begin: impl Fn(&Self, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let capacity = self.capacity();
-        for round in 0..longest.div_ceil(capacity).max(1) {
-            let done = round * capacity;
-            let piece = mine.get(done..).unwrap_or(&[]);
-            self.show(&[(0, &piece[..piece.len().min(capacity)])])?;
-            look(self, done)?;
+        for range in self.pieces(parts.longest()) {
+            begin(self, piece_of(mine, &range))?;
+            for rank in self.others() {
+                self.hear(rank)?;
+                self.read(rank, 0, piece_of_mut(&mut result[parts.of(rank)], &range))?;
+            }
+            self.leave()?;
+        }
+        result[parts.of(self.world.rank())].copy_from_slice(mine);
+        Ok(())
+    }
+
+    /// Shows `mine` piece by piece, in as many rounds as `longest` bytes need.
+    fn contribute(&self, mine: &[u8], longest: usize) -> Result<()> {
+        for range in self.pieces(longest) {
+            self.show(piece_of(mine, &range))?;
+            self.leave()?;
         }
         Ok(())
     }
+
+    /// `length` bytes in pieces of one round each.
+    #[inline]
+    pub(super) fn pieces(&self, length: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        pieces(length, self.stream_bytes())
+    }
+}
+
+/// What of `data`, which may be shorter than others', lies in `range`.
+fn piece_of<'d>(data: &'d [u8], range: &Range<usize>) -> &'d [u8] {
+    &data[range.start.min(data.len())..range.end.min(data.len())]
+}
+
+fn piece_of_mut<'d>(data: &'d mut [u8], range: &Range<usize>) -> &'d mut [u8] {
+    let length = data.len();
+    &mut data[range.start.min(length)..range.end.min(length)]
 }

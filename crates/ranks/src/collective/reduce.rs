@@ -5,7 +5,9 @@ use std::slice::from_ref;
 
 use bytemuck::Pod;
 
-use super::{Collective, Kind};
+use shm_core::board::{INLINE_BYTES, INLINE_WORDS};
+
+use super::{Collective, Kind, pieces};
 use crate::error::{Error, Result};
 use crate::reduction::Reduction;
 use crate::world::World;
@@ -13,6 +15,11 @@ use crate::world::World;
 /// From this many bytes on, and with more than two ranks, each rank combines only its own slice of the elements
 /// and the results are shown in a second round: a round costs about as much as reading this much (not tuned yet).
 const SLICED_FROM_BYTES: usize = 4 << 10;
+
+/// What is read from one rank before it is combined: stays in a core's nearest cache.
+const BLOCK_BYTES: usize = 4 << 10;
+/// Scratch memory that needs no allocation.
+const LINE_WORDS: usize = 8;
 
 impl World {
     /// Combines the elements of all ranks, position by position, into `result` on `root`. On the other ranks
@@ -43,11 +50,14 @@ impl World {
             let ranks = if root == self.rank() { self.size() } else { 0 };
             return collective.combine_long(data, result, &operation, ranks);
         }
-        for piece in collective.pieces::<T>(data.len()) {
-            collective.show(&[(0, bytemuck::cast_slice(&data[piece.clone()]))])?;
+        for piece in collective.element_pieces::<T>(data.len()) {
             if root == self.rank() {
-                collective.combine(data, result, piece.clone(), piece, &operation, self.size())?;
+                collective.pass()?;
+                collective.combine(data, result, piece.start, piece, &operation, self.size())?;
+            } else {
+                collective.show(bytemuck::cast_slice(&data[piece]))?;
             }
+            collective.leave()?;
         }
         Ok(())
     }
@@ -90,14 +100,15 @@ impl World {
         if collective.exceeds_round(data) {
             return collective.combine_long(data, result, &operation, self.size());
         }
-        for piece in collective.pieces::<T>(data.len()) {
+        for piece in collective.element_pieces::<T>(data.len()) {
             let sliced = self.size() > 2 && piece.len() * size_of::<T>() >= SLICED_FROM_BYTES;
-            collective.show(&[(0, bytemuck::cast_slice(&data[piece.clone()]))])?;
+            collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
             if sliced {
                 collective.combine_slices(data, result, piece, &operation)?;
             } else {
-                collective.combine(data, result, piece.clone(), piece, &operation, self.size())?;
+                collective.combine(data, result, piece.start, piece, &operation, self.size())?;
             }
+            collective.leave()?;
         }
         Ok(())
     }
@@ -118,9 +129,10 @@ impl World {
         if collective.exceeds_round(data) {
             return collective.combine_long(data, result, &operation, self.rank() + 1);
         }
-        for piece in collective.pieces::<T>(data.len()) {
-            collective.show(&[(0, bytemuck::cast_slice(&data[piece.clone()]))])?;
-            collective.combine(data, result, piece.clone(), piece, &operation, self.rank() + 1)?;
+        for piece in collective.element_pieces::<T>(data.len()) {
+            collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
+            collective.combine(data, result, piece.start, piece, &operation, self.rank() + 1)?;
+            collective.leave()?;
         }
         Ok(())
     }
@@ -128,15 +140,17 @@ impl World {
 
 impl Collective<'_> {
     /// The elements in pieces of one round each; one empty piece if there are none, so that ranks still meet.
-    fn pieces<T>(&self, elements: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let per_round = (self.capacity() / size_of::<T>().max(1)).max(1);
-        let rounds = elements.div_ceil(per_round).max(1);
-        (0..rounds).map(move |round| round * per_round..elements.min((round + 1) * per_round))
+    fn element_pieces<T>(&self, elements: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let size = size_of::<T>().max(1);
+        // Every slice of a piece costs a round more: long pieces have fewer of them.
+        let bytes = if self.world.size() > 2 { self.capacity() } else { self.stream_bytes() };
+        let per_round = (bytes / size).max(1) * size;
+        pieces(elements * size, per_round).map(move |bytes| bytes.start / size..bytes.end / size)
     }
 
     /// Whether not even one element can be shown in a round.
     fn exceeds_round<T>(&self, data: &[T]) -> bool {
-        !data.is_empty() && size_of::<T>() > self.capacity()
+        !data.is_empty() && size_of::<T>() > self.stream_bytes()
     }
 
     /// Combines elements of the first `ranks` ranks that take several rounds each, one element after the other.
@@ -162,19 +176,20 @@ impl Collective<'_> {
     /// Shows `element` in several rounds, and puts the first ranks' into `shown`.
     fn collect_long<T: Pod>(&self, element: &T, shown: &mut [T]) -> Result<()> {
         let mine = bytemuck::bytes_of(element);
-        self.contribute(mine, mine.len(), |collective, done| {
-            let end = mine.len().min(done + collective.capacity());
+        for range in self.pieces(mine.len()) {
+            self.show(&mine[range.clone()])?;
             for (rank, theirs) in shown.iter_mut().enumerate() {
-                let target = &mut bytemuck::bytes_of_mut(theirs)[done..end];
-                if rank == collective.world.rank() {
-                    target.copy_from_slice(&mine[done..end]);
+                let target = &mut bytemuck::bytes_of_mut(theirs)[range.clone()];
+                if rank == self.world.rank() {
+                    target.copy_from_slice(&mine[range.clone()]);
                 } else {
-                    collective.hear(rank)?;
-                    collective.read(rank, 0, target)?;
+                    self.hear(rank)?;
+                    self.read(rank, 0, target)?;
                 }
             }
-            Ok(())
-        })
+            self.leave()?;
+        }
+        Ok(())
     }
 
     pub(super) fn check_length(&self, what: &'static str, found: usize, expected: usize) -> Result<()> {
@@ -185,32 +200,97 @@ impl Collective<'_> {
         Err(Error::LengthMismatch { operation: caller.operation, what, found, expected, at: caller.at })
     }
 
-    /// Combines `range`, a part of the `piece` that is shown in this round, of the first `ranks` ranks.
+    /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round, from element
+    /// `shown` on.
+    #[inline]
     fn combine<T: Pod>(
         &self,
         data: &[T],
         result: &mut [T],
-        piece: Range<usize>,
+        shown: usize,
         range: Range<usize>,
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
-        let offset = (range.start - piece.start) * size_of::<T>();
-        let mut scratch = Vec::new();
+        if size_of_val(data) <= INLINE_BYTES && bytemuck::try_cast_slice::<u64, T>(&[0; INLINE_WORDS]).is_ok()
+        {
+            return self.combine_short(data, result, operation, ranks);
+        }
+        self.combine_blocks(data, result, shown, range, operation, ranks)
+    }
+
+    /// Combines all elements, which fit into a cell.
+    #[inline]
+    fn combine_short<T: Pod>(
+        &self,
+        data: &[T],
+        result: &mut [T],
+        operation: &impl Reduction<T>,
+        ranks: usize,
+    ) -> Result<()> {
         for rank in 0..ranks {
-            let target = &mut result[range.clone()];
-            let mine = rank == self.world.rank();
-            if !mine {
+            let mut words = [0u64; INLINE_WORDS];
+            let next = if rank == self.world.rank() {
+                data
+            } else {
                 self.hear(rank)?;
+                self.read_short(rank, &mut words, size_of_val(data))?;
+                &bytemuck::cast_slice(&words)[..data.len()]
+            };
+            match rank {
+                0 => result.copy_from_slice(next),
+                _ => operation.combine(result, next),
             }
-            match (rank, mine) {
-                (0, true) => target.copy_from_slice(&data[range.clone()]),
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn combine_blocks<T: Pod>(
+        &self,
+        data: &[T],
+        result: &mut [T],
+        shown: usize,
+        range: Range<usize>,
+        operation: &impl Reduction<T>,
+        ranks: usize,
+    ) -> Result<()> {
+        let me = self.world.rank();
+        (0..ranks).filter(|&rank| rank != me).try_for_each(|rank| self.hear(rank))?;
+        let at_once = (BLOCK_BYTES / size_of::<T>().max(1)).max(1).min(range.len());
+        let (mut line, mut heap) = ([0u64; LINE_WORDS], Vec::new());
+        let scratch = scratch(at_once, &mut line, &mut heap);
+        let mut start = range.start;
+        while start < range.end {
+            let block = start..range.end.min(start + at_once);
+            let (target, theirs) = (&mut result[block.clone()], &mut scratch[..block.len()]);
+            let offset = (start - shown) * size_of::<T>();
+            self.combine_block(&data[block.clone()], target, theirs, offset, operation, ranks)?;
+            start = block.end;
+        }
+        Ok(())
+    }
+
+    /// Combines one block of elements, which others show at `offset`.
+    #[inline]
+    fn combine_block<T: Pod>(
+        &self,
+        mine: &[T],
+        target: &mut [T],
+        scratch: &mut [T],
+        offset: usize,
+        operation: &impl Reduction<T>,
+        ranks: usize,
+    ) -> Result<()> {
+        let me = self.world.rank();
+        for rank in 0..ranks {
+            match (rank, rank == me) {
+                (0, true) => target.copy_from_slice(mine),
                 (0, false) => self.read(rank, offset, bytemuck::cast_slice_mut(target))?,
-                (_, true) => operation.combine(target, &data[range.clone()]),
+                (_, true) => operation.combine(target, mine),
                 (_, false) => {
-                    scratch.resize(target.len(), T::zeroed());
-                    self.read(rank, offset, bytemuck::cast_slice_mut(&mut scratch))?;
-                    operation.combine(target, &scratch);
+                    self.read(rank, offset, bytemuck::cast_slice_mut(scratch))?;
+                    operation.combine(target, scratch);
                 }
             }
         }
@@ -229,12 +309,28 @@ impl Collective<'_> {
         let bound = |rank: usize| piece.start + piece.len() * rank / ranks;
         let slice = |rank: usize| bound(rank)..bound(rank + 1);
         let mine = slice(self.world.rank());
-        self.combine(data, result, piece.clone(), mine.clone(), operation, ranks)?;
-        self.show(&[(0, bytemuck::cast_slice(&result[mine]))])?;
+        self.combine(data, result, piece.start, mine.clone(), operation, ranks)?;
+        self.leave()?;
+        self.show(bytemuck::cast_slice(&result[mine]))?;
         for rank in self.others() {
             self.hear(rank)?;
             self.read(rank, 0, bytemuck::cast_slice_mut(&mut result[slice(rank)]))?;
         }
         Ok(())
+    }
+}
+
+/// Room for `elements` elements: `line` if they fit, or else new memory.
+fn scratch<'s, T: Pod>(
+    elements: usize,
+    line: &'s mut [u64; LINE_WORDS],
+    heap: &'s mut Vec<T>,
+) -> &'s mut [T] {
+    match bytemuck::try_cast_slice_mut(line) {
+        Ok(line) if line.len() >= elements => line,
+        _ => {
+            heap.resize(elements, T::zeroed());
+            heap
+        }
     }
 }

@@ -90,6 +90,8 @@ pub(crate) struct Engine {
     unfinished_sends: usize,
 
     pub(crate) board: Option<Board<'static>>,
+    /// Who sleeps: the job's set.
+    sleepers: &'static [AtomicU64],
     /// The first disagreement in a collective: none can be trusted after it.
     pub(crate) disagreement: Option<Box<crate::collective::Disagreement>>,
     patience: Patience,
@@ -133,6 +135,7 @@ impl Engine {
             unexpected: Unexpected::new(size),
             unfinished_sends: 0,
             board: None,
+            sleepers: &job.header().sleepers.bits[..size.div_ceil(64)],
             disagreement: None,
             patience: Patience::new(size <= cores),
             departures_seen: 0,
@@ -142,15 +145,6 @@ impl Engine {
             lost_send: None,
             short_ways: 0,
             damage: None,
-        }
-    }
-
-    /// Wakes all other ranks that sleep, after the publishing store.
-    pub(crate) fn wake_others(&self) {
-        for (other, link) in self.links.iter().enumerate() {
-            if other != self.rank {
-                link.wake();
-            }
         }
     }
 }

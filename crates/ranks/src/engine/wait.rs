@@ -4,10 +4,11 @@
 //! doorbell until somebody rings it: a message, a returned chunk, a collective, a departure. Before parking the
 //! rank says in its status line what it waits for.
 
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::compiler_fence;
 use std::time::Duration;
 
-use shm_core::{Backoff, Bell};
+use shm_core::{Backoff, Bell, Doorbell};
 
 use super::publish::Blocked;
 use super::receive::Now;
@@ -26,7 +27,7 @@ const SHORT_WAYS_PER_PROGRESS: u32 = 64;
 /// Looks at the one awaited ring between two looks at everything.
 const LOOKS_PER_PROGRESS: u32 = 16;
 /// Yields before parking: enough to hand the processor round when there are more ranks than processors.
-const YIELDS: u32 = 4;
+const YIELDS: u32 = 200;
 /// A backstop: whatever wakes a rank also changes something that it looks at, so this only bounds the damage if
 /// the other side of a wake-up was killed between its steps.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
@@ -131,6 +132,24 @@ impl Engine {
         self.lost_send.take().map_or(Ok(()), Err)
     }
 
+    /// Whether ranks spin: each has a processor of its own.
+    pub(crate) fn spins(&self) -> bool {
+        self.patience.spins > 0
+    }
+
+    /// How often a collective looks at what it waits for before it looks at anything else.
+    #[inline]
+    pub(crate) fn looks(&self) -> u32 {
+        self.patience.spins / LOOKS_PER_PROGRESS
+    }
+
+    /// Counts a collective's round among what goes the short way.
+    #[inline]
+    pub(crate) fn progress_after_round(&mut self) -> Result<()> {
+        self.short_ways = self.short_ways.wrapping_add(1);
+        self.progress_now_and_then()
+    }
+
     /// Lets other operations have their turn while one rank sends or receives the short way all the time.
     #[inline]
     pub(crate) fn progress_now_and_then(&mut self) -> Result<()> {
@@ -149,10 +168,24 @@ impl Engine {
         }
         let job = self.job;
         let (bell, doorbell) = (job.bell(self.rank), &job.control(self.rank).doorbell);
+        let (sleepers, bit) = (&job.header().sleepers.bits[self.rank / 64], 1 << (self.rank % 64));
+        sleepers.fetch_or(bit, Relaxed);
         bell.prepare(doorbell);
+        let outcome = self.sleep_unless(done, bell, doorbell);
+        sleepers.fetch_and(!bit, Relaxed);
+        outcome
+    }
+
+    fn sleep_unless<T>(
+        &mut self,
+        done: &mut impl FnMut(&mut Self) -> Option<T>,
+        bell: &Bell,
+        doorbell: &Doorbell,
+    ) -> Result<Parked<T>> {
         // From here on a ring is not lost; what came before it has to be looked for once more: at once, and after
         // a nap for what was published without a fence.
-        for sleep in [Bell::nap, |bell: &Bell, doorbell: &_| bell.park(doorbell, Some(LONGEST_SLEEP))] {
+        for sleep in [Bell::nap, |bell: &Bell, doorbell: &Doorbell| bell.park(doorbell, Some(LONGEST_SLEEP))]
+        {
             let outcome = self.look_around(done);
             if !matches!(outcome, Ok(Parked::Quiet)) {
                 bell.cancel(doorbell);
@@ -170,6 +203,29 @@ impl Engine {
         let moved = self.progress()?;
         let rung = if moved || self.departures_pending() { Parked::Rung } else { Parked::Quiet };
         Ok(done(self).map_or(rung, Parked::Answered))
+    }
+
+    /// Wakes those that sleep until this rank does something in a collective, after the publishing store.
+    #[inline]
+    pub(crate) fn wake_waiting(&self) {
+        // No earlier than the store: how much later others see that is the sleepers' business (`Bell::nudge`).
+        compiler_fence(SeqCst);
+        for (word, bits) in self.sleepers.iter().enumerate() {
+            let bits = bits.load(Relaxed);
+            if bits != 0 {
+                self.wake_waiting_among(word, bits);
+            }
+        }
+    }
+
+    #[cold]
+    fn wake_waiting_among(&self, word: usize, bits: u64) {
+        let sleepers = (0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| word * 64 + bit);
+        for rank in sleepers.filter(|&rank| rank < self.size && rank != self.rank) {
+            if self.job.control(rank).status.peer.load(Relaxed) == self.rank as u32 {
+                self.links[rank].wake();
+            }
+        }
     }
 
     fn check_damage(&self) -> Result<()> {

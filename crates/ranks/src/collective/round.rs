@@ -1,0 +1,274 @@
+//! One round of a collective: this rank shows something or passes, hears those it needs, and reads.
+//!
+//! With each round goes its topic, what the rank believes the operation to be: kind, root, element type, call site
+//! and length, packed into two words. Who hears a rank compares everything but the call site.
+
+use shm_core::board::{Board, INLINE_WORDS, Late, Nonsense, SLOT_BYTES, SLOTS_BYTES, Topic};
+
+use super::{Collective, Kind};
+use crate::engine::publish::Blocked;
+use crate::engine::{Caller, Engine};
+use crate::error::{CollectiveCall, Error, Result};
+use crate::layout::{CALL_SITES, MAX_RANKS};
+use crate::status::operation_name;
+use crate::world::COLLECTIVE;
+
+/// "No root" in a topic.
+const NO_ROOT: u64 = 0xfff;
+const ROOT_SHIFT: u32 = 8;
+const SITE_SHIFT: u32 = 20;
+const SITE_MASK: u64 = 0xfff << SITE_SHIFT;
+const TYPE_SHIFT: u32 = 32;
+const _: () = assert!(MAX_RANKS <= 0xfff && CALL_SITES <= 0xfff);
+
+/// What is said of a rank that has gone on to other rounds.
+const UNKNOWN: Topic = [NO_ROOT << ROOT_SHIFT, 0];
+
+/// By how much the used part of a rank's buffer grows when it has been used up once.
+const ROOM_GROWTH: usize = 4;
+
+#[inline]
+pub(super) fn topic(
+    kind: Kind,
+    root: Option<usize>,
+    element_type: u32,
+    call_site: u16,
+    bytes: usize,
+) -> Topic {
+    let root = root.map_or(NO_ROOT, |root| root as u64);
+    let what = kind as u64 | root << ROOT_SHIFT | u64::from(call_site) << SITE_SHIFT;
+    [what | u64::from(element_type) << TYPE_SHIFT, bytes as u64]
+}
+
+fn same(left: Topic, right: Topic) -> bool {
+    (left[0] ^ right[0]) & !SITE_MASK == 0 && left[1] == right[1]
+}
+
+impl Collective<'_> {
+    /// Begins the next round by showing `payload`. Blocks while a rank may still be reading what lies there.
+    #[inline]
+    pub(crate) fn show(&self, payload: &[u8]) -> Result<()> {
+        self.show_both(payload, &[])
+    }
+
+    /// [`Collective::show`] of two parts, one after the other.
+    #[inline]
+    pub(crate) fn show_both(&self, first: &[u8], second: &[u8]) -> Result<()> {
+        let mut engine = self.world.engine.borrow_mut();
+        let length = first.len() + second.len();
+        if !engine.board()?.may_show_soon(length) {
+            self.await_turn(&mut engine, length)?;
+        }
+        engine.board()?.show(self.topic, [first, second]);
+        engine.wake_waiting();
+        Ok(())
+    }
+
+    /// Begins the next round without showing anything.
+    #[inline]
+    pub(crate) fn pass(&self) -> Result<()> {
+        self.world.engine.borrow_mut().board()?.pass(self.topic);
+        Ok(())
+    }
+
+    /// Ends the round: this rank reads no more in it.
+    #[inline]
+    pub(crate) fn leave(&self) -> Result<()> {
+        let mut engine = self.world.engine.borrow_mut();
+        engine.board()?.leave();
+        engine.wake_waiting();
+        engine.progress_after_round()
+    }
+
+    /// Blocks until `rank` shows something in this round, and compares what it believes the operation to be.
+    #[inline]
+    pub(crate) fn hear(&self, rank: usize) -> Result<()> {
+        let engine = &mut *self.world.engine.borrow_mut();
+        let looks = engine.looks();
+        let board = engine.board()?;
+        if !board.has_shown(rank) && !look_for(looks, board, |board| board.has_shown(rank)) {
+            self.await_shown(engine, rank)?;
+        }
+        let theirs = engine.board()?.topic(rank);
+        if same(self.topic, theirs) { Ok(()) } else { Err(self.disagreement(engine, rank, theirs)) }
+    }
+
+    /// [`Collective::hear`] for all other ranks.
+    #[inline]
+    pub(crate) fn hear_all(&self) -> Result<()> {
+        self.others().try_for_each(|rank| self.hear(rank))
+    }
+
+    /// Copies what `rank` shows in this round; it has to have been heard.
+    #[inline]
+    pub(crate) fn read(&self, rank: usize, offset: usize, buffer: &mut [u8]) -> Result<()> {
+        let mut engine = self.world.engine.borrow_mut();
+        match engine.board()?.read(rank, offset, buffer) {
+            Ok(()) => Ok(()),
+            Err(Nonsense) => Err(self.nonsense(&mut engine, rank, offset, buffer.len())),
+        }
+    }
+
+    /// Copies the first `length` bytes that `rank` shows in this round, which fit into a cell.
+    #[inline]
+    pub(crate) fn read_short(
+        &self,
+        rank: usize,
+        words: &mut [u64; INLINE_WORDS],
+        length: usize,
+    ) -> Result<()> {
+        let mut engine = self.world.engine.borrow_mut();
+        match engine.board()?.read_short(rank, words, length) {
+            Ok(()) => Ok(()),
+            Err(Nonsense) => Err(self.nonsense(&mut engine, rank, 0, length)),
+        }
+    }
+
+    #[cold]
+    fn nonsense(&self, engine: &mut Engine, rank: usize, offset: usize, length: usize) -> Error {
+        let operation = self.caller.operation;
+        engine.damaged(format!("rank {rank} does not show {length} bytes at {offset} in {operation}"))
+    }
+
+    /// Waits until the next round may be begun with `length` bytes.
+    #[inline(never)]
+    fn await_turn(&self, engine: &mut Engine, length: usize) -> Result<()> {
+        if engine.board()?.is_short_of_room(length) {
+            engine.enlarge_board(length)?;
+        }
+        let looks = engine.looks();
+        while let Some(Late { other, wanted }) = engine.board()?.awaited(length) {
+            let board = engine.board()?;
+            if !look_for(looks, board, |board| board.has_done(other, wanted)) {
+                self.wait(engine, other, |engine| Ok(engine.board()?.has_done(other, wanted)))?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn await_shown(&self, engine: &mut Engine, rank: usize) -> Result<()> {
+        self.wait(engine, rank, |engine| {
+            let board = engine.board()?;
+            if board.has_passed(rank) {
+                let theirs = board.passed_topic(rank);
+                return Err(self.disagreement(engine, rank, theirs.unwrap_or(UNKNOWN)));
+            }
+            Ok(board.has_shown(rank))
+        })
+    }
+
+    /// Waits for `rank`, progressing everything else.
+    #[cold]
+    fn wait(
+        &self,
+        engine: &mut Engine,
+        rank: usize,
+        mut done: impl FnMut(&mut Engine) -> Result<bool>,
+    ) -> Result<()> {
+        let caller = self.caller;
+        let context = self.world.context + COLLECTIVE;
+        let blocked = Blocked::in_collective(caller, rank, context, self.topic[1]);
+        engine.wait_until(blocked, |engine| match done(engine) {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => engine.gone(caller, rank).map(Err),
+            Err(error) => Some(Err(error)),
+        })?
+    }
+
+    #[cold]
+    fn disagreement(&self, engine: &mut Engine, other: usize, theirs: Topic) -> Error {
+        let mut theirs = describe(engine, theirs);
+        let mine = describe(engine, self.topic);
+        if (&mine.operation, mine.root, mine.bytes) == (&theirs.operation, theirs.root, theirs.bytes) {
+            theirs.operation.push_str(" of another type");
+        }
+        let error = Disagreement { rank: engine.rank, mine, other, theirs };
+        engine.disagreement = Some(Box::new(error.clone()));
+        error.into()
+    }
+}
+
+fn describe(engine: &Engine, [what, bytes]: Topic) -> CollectiveCall {
+    let root = what >> ROOT_SHIFT & NO_ROOT;
+    CollectiveCall {
+        operation: operation_name((what & 0xff) as u32).into(),
+        root: (root != NO_ROOT).then_some(root as usize),
+        bytes,
+        at: engine.call_sites.describe(((what & SITE_MASK) >> SITE_SHIFT) as u16),
+    }
+}
+
+/// Looks at nothing but `done` while there is hope that it is about to come; whether it came.
+#[inline]
+fn look_for<'b>(looks: u32, board: &mut Board<'b>, done: impl Fn(&mut Board<'b>) -> bool) -> bool {
+    (0..looks).any(|_| {
+        board.prepare();
+        std::hint::spin_loop();
+        done(board)
+    })
+}
+
+/// Two ranks' views of one collective.
+#[derive(Debug, Clone)]
+pub(crate) struct Disagreement {
+    rank: usize,
+    mine: CollectiveCall,
+    other: usize,
+    theirs: CollectiveCall,
+}
+
+impl From<Disagreement> for Error {
+    fn from(Disagreement { rank, mine, other, theirs }: Disagreement) -> Self {
+        Self::CollectiveMismatch { rank, mine: Box::new(mine), other, theirs: Box::new(theirs) }
+    }
+}
+
+impl Engine {
+    /// Makes the board usable, and gives the number of the call site.
+    #[inline]
+    pub(super) fn open_board(&mut self, caller: Caller) -> Result<u16> {
+        if self.board.is_none() || self.disagreement.is_some() {
+            self.open_new_board()?;
+        }
+        Ok(self.call_sites.intern(caller.at))
+    }
+
+    #[cold]
+    fn open_new_board(&mut self) -> Result<()> {
+        if let Some(disagreement) = &self.disagreement {
+            return Err((**disagreement).clone().into());
+        }
+        let seats = (0..self.size).map(|rank| self.job.seat(rank));
+        self.board = Some(Board::new(seats, self.rank));
+        Ok(())
+    }
+
+    /// Reserves more of this rank's buffer, if there is more.
+    #[cold]
+    fn enlarge_board(&mut self, length: usize) -> Result<()> {
+        let (job, range) = (self.job, self.job.geometry().board(self.rank));
+        let board = self.board()?;
+        let room = board.room();
+        let needed = if length > SLOT_BYTES { SLOTS_BYTES + length } else { SLOTS_BYTES };
+        let larger = (room * ROOM_GROWTH).max(needed).min(range.len());
+        if larger == room {
+            return Ok(());
+        }
+        match job.segment().reserve(range.start + room..range.start + larger) {
+            Ok(()) => board.set_room(larger),
+            // What is there is enough, it only turns around sooner.
+            Err(_) if room >= needed => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn board(&mut self) -> Result<&mut Board<'static>> {
+        match &mut self.board {
+            Some(board) => Ok(board),
+            None => Err(Error::Damaged { what: "a collective runs without its board".into() }),
+        }
+    }
+}
