@@ -48,6 +48,7 @@ impl Rank {
             "panic" => panic!("as it was told"),
             "exit" => exit(value()?),
             "spin" => spin(),
+            "eat" => drop(std::hint::black_box(vec![1u8; (value()? as usize) << 20])),
             "sleep" => sleep(Duration::from_millis(value()? as u64)),
             "kill" => kill_process(getpid(), Signal::from_named_raw(value()?).context("no such signal")?)?,
             "size" => say(&format!("size {}\n", self.world()?.size()))?,

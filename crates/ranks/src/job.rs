@@ -10,6 +10,7 @@ use shm_core::ring::{Cell, Ring, RingHeader};
 use shm_core::{Bell, Doorbell, Segment};
 
 use crate::layout::{CALL_SITES, CallSiteEntry, Geometry, JobHeader, RankControl, TRANSFERS, rank_state};
+use crate::turns::Turns;
 
 /// The mapped segment of a job.
 pub(crate) struct Job {
@@ -39,6 +40,11 @@ impl Job {
         self.segment.at(self.geometry.header())
     }
 
+    /// Whether the job was started with this one of [`crate::layout::modes`].
+    pub(crate) fn has_mode(&self, mode: u32) -> bool {
+        self.header().modes.load(Relaxed) & mode != 0
+    }
+
     pub(crate) fn control(&self, rank: usize) -> &RankControl {
         assert!(rank < self.geometry.ranks);
         self.segment.at(self.geometry.control(rank))
@@ -58,20 +64,25 @@ impl Job {
         self.control(rank).life.state.store(state, Release);
         // A rank that leaves by itself has completed what it rang before. One that died may have stopped between
         // the two steps of a ring: then a sleeper is woken whatever its doorbell says.
-        self.tell_departure(if state == rank_state::DEAD { Bell::notify } else { Bell::ring });
+        let number = self.header().departures.fetch_add(1, Release) + 1;
+        self.control(rank).life.departure.store(number, Relaxed);
+        self.ring_all(if state == rank_state::DEAD { Bell::notify } else { Bell::ring });
+        if let Some(turns) = Turns::of(self) {
+            turns.leave(rank);
+        }
     }
 
     /// Publishes that `rank` matches no more messages, and tells everyone.
     pub(crate) fn announce_leaving(&self, rank: usize) {
         // SYNC leaving: the answers to all matches of this rank are in their rings before.
         self.control(rank).life.leaving.store(1, Release);
-        self.tell_departure(Bell::ring);
+        self.header().departures.fetch_add(1, Release);
+        self.ring_all(Bell::ring);
     }
 
-    fn tell_departure(&self, tell: fn(&Bell, &Doorbell)) {
-        self.header().departures.fetch_add(1, Release);
+    fn ring_all(&self, ring: fn(&Bell, &Doorbell)) {
         for (rank, bell) in self.bells.iter().enumerate() {
-            tell(bell, &self.control(rank).doorbell);
+            ring(bell, &self.control(rank).doorbell);
         }
     }
 

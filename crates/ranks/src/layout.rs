@@ -59,7 +59,21 @@ pub(crate) struct JobHeader {
     pub(crate) semaphores_opened: AtomicU32,
     /// Messages of so many bytes or more are copied directly, where the system permits it.
     pub(crate) direct_from: AtomicU64,
+    /// How the ranks are to behave: see [`modes`].
+    pub(crate) modes: AtomicU32,
+    /// 1 + the rank that has the turn, 0 for nobody (`turns.rs`).
+    pub(crate) turn: AtomicU32,
+    /// What turns are drawn from.
+    pub(crate) draws: AtomicU64,
     pub(crate) sleepers: Sleepers,
+}
+
+/// The bits of [`JobHeader::modes`].
+pub(crate) mod modes {
+    /// Every send waits for its receiver, every collective for all ranks.
+    pub(crate) const STRICT: u32 = 1;
+    /// Ranks take turns.
+    pub(crate) const CHAOS: u32 = 2;
 }
 
 /// Ranks that sleep or are about to, one bit each: who enters a collective looks here instead of at every doorbell.
@@ -95,6 +109,8 @@ pub(crate) struct RankControl {
     pub(crate) senders: Senders,
     pub(crate) status: StatusLine,
     pub(crate) awaited_peers: PeersLine,
+    /// Wakes the rank when it has the turn.
+    pub(crate) turn_bell: Doorbell,
     pub(crate) unreceived: Unreceived,
     /// Whether the rank is copying into or out of another one's memory.
     pub(crate) copying: Copying,
@@ -122,6 +138,8 @@ pub(crate) struct Life {
     pub(crate) leaving: AtomicU32,
     /// 1 once the exit handler ran without a detach before it: the process called `exit`.
     pub(crate) exited: AtomicU32,
+    /// The number of this rank's departure among all in the job, from 1; 0 before.
+    pub(crate) departure: AtomicU32,
     /// A word of the process by which others make sure that they reach its memory, valid when state is ATTACHED.
     pub(crate) probe_address: AtomicU64,
     /// What that word says.
@@ -212,7 +230,7 @@ unsafe impl SharedLayout for JobHeader {}
 unsafe impl SharedLayout for RankControl {}
 
 const _: () = {
-    assert!(size_of::<JobHeader>() == 128);
+    assert!(size_of::<JobHeader>() == 192);
     assert!(size_of::<Life>() == 64);
     assert!(size_of::<RankControl>() <= PAGE);
     assert!(size_of::<StatusLine>() == 64);

@@ -35,6 +35,7 @@ mod address;
 mod attach;
 mod call_site;
 mod collective;
+mod diagnose;
 mod engine;
 mod envelope;
 mod error;
@@ -54,6 +55,7 @@ mod spawn;
 mod status;
 #[cfg(test)]
 mod testing;
+mod turns;
 mod world;
 
 pub use address::{ANY_SOURCE, ANY_TAG, AnySource, AnyTag, Destination, Source, Tag};

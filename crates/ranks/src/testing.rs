@@ -2,11 +2,13 @@
 //! need. Everything below [`World`] is the same as with processes.
 
 use std::panic::resume_unwind;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use crate::attach::Attachment;
 use crate::job::Job;
 use crate::launch::in_process;
+use crate::turns::Turns;
 use crate::world::World;
 
 /// Runs `body` as `ranks` ranks, and passes on the first panic.
@@ -14,11 +16,20 @@ pub(crate) fn run(ranks: usize, body: impl Fn(&World) + Sync) {
     run_in(Box::leak(Box::new(in_process(ranks).unwrap())), body);
 }
 
+/// The same in a job with these of [`crate::layout::modes`].
+fn run_in_modes(modes: u32, ranks: usize, body: impl Fn(&World) + Sync) {
+    let job: &'static Job = Box::leak(Box::new(in_process(ranks).unwrap()));
+    job.header().modes.store(modes, Relaxed);
+    run_in(job, body);
+}
+
 /// Like [`run`]. Lanes borrow the mapping for as long as the process lives, as in a real rank.
 fn run_in(job: &'static Job, body: impl Fn(&World) + Sync) {
     let ranks = job.geometry().ranks;
     let rank = |rank| {
-        let world = World::attached(Attachment::of_thread(job, rank));
+        let attachment = Attachment::of_thread(job, rank);
+        Turns::of(job).into_iter().for_each(|turns| turns.join(rank));
+        let world = World::attached(attachment);
         body(&world);
     };
     thread::scope(|scope| {
@@ -30,8 +41,6 @@ fn run_in(job: &'static Job, body: impl Fn(&World) + Sync) {
 
 /// What a process that writes over the segment can do to the others.
 mod damage {
-    use std::sync::atomic::Ordering::Relaxed;
-
     use proptest::prelude::*;
     use shm_core::ring::Producer;
 
@@ -76,6 +85,287 @@ mod damage {
             drop((requests, send));
             std::mem::forget(world);
         }
+    }
+}
+
+/// `--strict`: nothing relies on buffering.
+mod strict {
+    use super::run_in_modes;
+    use crate::layout::modes::STRICT;
+    use crate::{ANY_SOURCE, Error, World};
+
+    fn run(ranks: usize, body: impl Fn(&World) + Sync) {
+        run_in_modes(STRICT, ranks, body);
+    }
+
+    #[test]
+    fn a_send_ends_only_when_it_is_received() {
+        run(2, |world| {
+            if world.rank() == 0 {
+                let mut send = world.isend(vec![1u8], (1, 1)).unwrap();
+                for _ in 0..100 {
+                    assert!(!send.test().unwrap());
+                }
+                world.send(&[2u8], (1, 2)).unwrap();
+                // The other has taken in the first message too, but has not received it.
+                assert!(!send.test().unwrap());
+                world.send(&[3u8], (1, 3)).unwrap();
+                assert!(send.test().unwrap());
+                world.send_object(&"four", 1).unwrap();
+            } else {
+                let mut data = [0u8];
+                for tag in [2, 1, 3] {
+                    world.recv(&mut data, (0, tag)).unwrap();
+                }
+                assert_eq!(world.recv_object::<String>(0).unwrap().0, "four");
+            }
+        });
+    }
+
+    #[test]
+    fn a_send_to_oneself_is_an_error_unless_it_is_received_already() {
+        run(1, |world| {
+            let is_refused = |error| matches!(error, Error::WouldDeadlock { .. });
+            assert!(is_refused(world.send(&[1u8], 0).unwrap_err()));
+            assert!(is_refused(world.send_object(&1u8, 0).unwrap_err()));
+            assert!(is_refused(world.isend(vec![2u8], 0).unwrap().wait().unwrap_err()));
+            assert!(is_refused(world.scope(|scope| scope.isend(&[3u8], 0).map(drop)).unwrap_err()));
+            // None of these is left behind.
+            assert!(world.try_probe(ANY_SOURCE).unwrap().is_none());
+            let receive = world.irecv::<u8>(0).unwrap();
+            world.send(&[4u8], 0).unwrap();
+            assert_eq!(receive.wait().unwrap().0, [4]);
+        });
+    }
+
+    /// Without it the root of a broadcast goes on at once, and nobody would ever look at the other root.
+    #[test]
+    fn ranks_that_both_think_they_are_the_root_hear_of_it() {
+        run(2, |world| {
+            let error = world.broadcast(&mut [0u8; 4], world.rank()).unwrap_err();
+            assert!(matches!(error, Error::CollectiveMismatch { .. }), "{error}");
+        });
+    }
+
+    #[test]
+    fn collectives_work() {
+        run(3, |world| {
+            let mut all = vec![0; 300_000];
+            world.all_to_all(&vec![world.rank() as u64; 300_000], &mut all).unwrap();
+            assert!(all.chunks(100_000).zip(0..).all(|(part, rank)| part.iter().all(|&value| value == rank)));
+            let gathered = world.gather_object(&world.rank(), 1).unwrap();
+            assert_eq!(gathered, (world.rank() == 1).then(|| vec![0, 1, 2]));
+            let mut text = if world.rank() == 2 { b"hello".to_vec() } else { Vec::new() };
+            world.broadcast_vec(&mut text, 2).unwrap();
+            assert_eq!(text, b"hello");
+        });
+    }
+}
+
+/// A watcher that is never patient claims no deadlock of ranks that are none.
+mod watched {
+    use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+    use std::time::Duration;
+
+    use super::run_in;
+    use crate::diagnose::{Snapshot, find};
+    use crate::job::Job;
+    use crate::launch::in_process;
+    use crate::{ANY_SOURCE, Sum, World, wait_any};
+
+    /// Messages of every kind, each of which is received somehow.
+    fn traffic(world: &World) {
+        for round in 0..60 {
+            if round % world.size() == world.rank() {
+                // One is late, so that the others fall asleep.
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            exchange(world, round);
+            last_of_three(world, round);
+        }
+    }
+
+    fn exchange(world: &World, round: usize) {
+        let (me, size) = (world.rank(), world.size());
+        let step = 1 + round % (size - 1);
+        let (next, before) = ((me + step) % size, (me + size - step) % size);
+        let data = vec![round as u32; [1, 40, 3000, 70_000][(round + me) % 4]];
+        match round % 5 {
+            0 => drop(world.sendrecv(&data, next, &mut vec![0u32; 70_000], before).unwrap()),
+            1 => {
+                let send = world.synchronous_isend(data, (next, 1)).unwrap();
+                assert_eq!(world.recv_vec::<u32>((ANY_SOURCE, 1)).unwrap().0[0], round as u32);
+                send.wait().unwrap();
+                world.barrier().unwrap();
+            }
+            2 => {
+                let mut open = vec![world.irecv::<u32>((before, 2)).unwrap()];
+                let send = world.isend(data, (next, 2)).unwrap();
+                wait_any(&mut open).unwrap();
+                send.wait().unwrap();
+            }
+            3 => world.all_reduce(&[me], &mut [0], Sum).unwrap(),
+            _ if me == 0 => {
+                (1..size).for_each(|_| drop(world.recv_vec::<u32>((ANY_SOURCE, 4)).unwrap()));
+                (1..size).for_each(|rank| world.send(&[0u8; 20_000], (rank, 4)).unwrap());
+            }
+            _ => {
+                world.send(&data, (0, 4)).unwrap();
+                world.recv(&mut [0u8; 20_000], (0, 4)).unwrap();
+            }
+        }
+    }
+
+    /// Ranks 0 and 1 wait, one for anybody and the other for the first, until a third one comes.
+    fn last_of_three(world: &World, round: usize) {
+        match world.rank() {
+            0 if round % 2 == 0 => {
+                let mut open = vec![world.irecv::<u8>((1, 5)).unwrap(), world.irecv((2, 5)).unwrap()];
+                wait_any(&mut open).unwrap();
+                world.send(&[0u8], (1, 5)).unwrap();
+                wait_any(&mut open).unwrap();
+            }
+            0 => {
+                let (_, status) = world.recv_vec::<u8>((ANY_SOURCE, 5)).unwrap();
+                world.send(&[0u8], (3 - status.source, 5)).unwrap();
+                world.recv_vec::<u8>((3 - status.source, 5)).unwrap();
+            }
+            1 => {
+                world.recv_vec::<u8>((0, 5)).unwrap();
+                world.send(&[0u8], (0, 5)).unwrap();
+            }
+            2 => {
+                std::thread::sleep(Duration::from_micros(300));
+                world.send(&[0u8], (0, 5)).unwrap();
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks at which several ranks slept: any of them could have been taken for a deadlock.
+    const LOOKS: usize = 1000;
+
+    #[test]
+    fn ranks_that_go_on_are_not_accused() {
+        let job: &'static Job = Box::leak(Box::new(in_process(5).unwrap()));
+        let (looks, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                while !over.load(Acquire) {
+                    let snapshot = Snapshot::take(job, 0);
+                    assert_eq!(find(&snapshot, Duration::ZERO, false), [], "{snapshot:?}");
+                    let asleep = snapshot.ranks.iter().filter(|view| view.asleep).count();
+                    looks.fetch_add(usize::from(asleep >= 3), Relaxed);
+                }
+            });
+            run_in(job, |world| {
+                let mut go_on = [1u8];
+                while go_on == [1] {
+                    traffic(world);
+                    go_on = [u8::from(looks.load(Relaxed) < LOOKS && !watcher.is_finished())];
+                    world.broadcast(&mut go_on, 0).unwrap();
+                }
+            });
+            over.store(true, Release);
+            watcher.join().unwrap();
+        });
+    }
+}
+
+/// `--chaos`: what happens depends on the seed and on nothing else.
+mod chaos {
+    use std::sync::Mutex;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::run_in;
+    use crate::job::Job;
+    use crate::launch::in_process;
+    use crate::layout::modes::CHAOS;
+    use crate::turns::Turns;
+    use crate::{ANY_SOURCE, Sum, World, wait_any};
+
+    fn run(seed: u64, ranks: usize, body: impl Fn(&World) + Sync) {
+        let job: &'static Job = Box::leak(Box::new(in_process(ranks).unwrap()));
+        job.header().modes.store(CHAOS, Relaxed);
+        Turns::of(job).unwrap().plant(seed);
+        run_in(job, body);
+    }
+
+    /// Who sends to rank 0 in which order, by short and long messages, with collectives between.
+    fn arrivals(seed: u64) -> Vec<(usize, u64)> {
+        let arrivals = Mutex::new(Vec::new());
+        run(seed, 4, |world| {
+            for round in 0..8 {
+                if world.rank() > 0 {
+                    let length = if (world.rank() + round) % 3 == 0 { 5000 } else { 3 };
+                    world.send(&vec![round as u64; length], 0).unwrap();
+                    continue;
+                }
+                let mut open: Vec<_> = (0..2).map(|_| world.irecv::<u64>(ANY_SOURCE).unwrap()).collect();
+                while !open.is_empty() {
+                    let (_, (_, status)) = wait_any(&mut open).unwrap();
+                    arrivals.lock().unwrap().push((status.source, status.bytes));
+                }
+                while world.try_probe(ANY_SOURCE).unwrap().is_none() {}
+                let (_, status) = world.recv_vec::<u64>(ANY_SOURCE).unwrap();
+                arrivals.lock().unwrap().push((status.source, status.bytes));
+            }
+            let mut sum = [0];
+            world.all_reduce(&[1], &mut sum, Sum).unwrap();
+            assert_eq!(sum, [4]);
+        });
+        arrivals.into_inner().unwrap()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_matches_and_others_give_others() {
+        let first = arrivals(1);
+        assert_eq!(first.len(), 24);
+        for _ in 0..20 {
+            assert_eq!(arrivals(1), first);
+        }
+        assert!((2..6).any(|seed| arrivals(seed) != first));
+    }
+
+    /// A rank that polls does not keep the others from running.
+    #[test]
+    fn a_loop_around_test_ends() {
+        run(3, 2, |world| {
+            if world.rank() == 0 {
+                let mut receive = world.irecv::<u8>(1).unwrap();
+                while !receive.test().unwrap() {}
+                assert_eq!(receive.wait().unwrap().0, [7]);
+            } else {
+                world.send(&[7u8], 0).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn one_rank_runs_at_a_time() {
+        let running = Mutex::new(());
+        run(5, 4, |world| {
+            for _ in 0..50 {
+                {
+                    let alone = running.try_lock();
+                    assert!(alone.is_ok(), "two ranks run at the same time");
+                    std::thread::yield_now();
+                }
+                world.barrier().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn long_messages_arrive() {
+        run(9, 2, |world| {
+            let other = 1 - world.rank();
+            let data: Vec<u32> = (0..1_000_000).map(|i| i * 3 + world.rank() as u32).collect();
+            let mut back = vec![0u32; data.len()];
+            world.sendrecv(&data, other, &mut back, other).unwrap();
+            assert!(back.iter().zip(0..).all(|(&value, i)| value == i * 3 + other as u32));
+        });
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) fn job(
     notes.extend(placement.note.clone());
     let mut plan = Plan::new(rank_plans(&options, common, programs, &counts, &mut notes));
     plan.cores = Some(machine.used(&placement));
+    options.checks.apply(&mut plan);
     options.streams.apply(&mut plan)?;
     let show = options.placement.report() || options.info.verbose || options.info.dry_run;
     let table = show.then(|| placement::table(&machine, &placement));

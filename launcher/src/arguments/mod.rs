@@ -9,10 +9,12 @@
 //! | binding and mapping | `placement.rs`; what comes of it: `crate::placement` |
 //! | variables of the ranks | `environment.rs` |
 //! | output and input | `streams.rs` |
+//! | hangs, strictness, chaos | `checks.rs` |
 //! | machines | `hosts.rs` |
 //! | what is said | `info.rs` |
 //! | options of other launchers that mean nothing here | `foreign.rs` |
 
+mod checks;
 mod decide;
 mod environment;
 mod foreign;
@@ -126,6 +128,8 @@ struct JobOptions {
     variables: environment::RankVariables,
     #[command(flatten)]
     streams: streams::Streams,
+    #[command(flatten)]
+    checks: checks::Checks,
     #[command(flatten)]
     hosts: hosts::Hosts,
     #[command(flatten)]

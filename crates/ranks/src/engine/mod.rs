@@ -43,7 +43,9 @@ use crate::engine::slab::Slab;
 use crate::engine::wait::Patience;
 use crate::error::{CallSite, Error};
 use crate::job::Job;
+use crate::layout::modes;
 use crate::matching::{Posted, Unexpected};
+use crate::turns::Turns;
 
 /// Names an operation for as long as it is under way.
 pub(crate) type OperationId = u32;
@@ -94,6 +96,10 @@ pub(crate) struct Engine {
     sleepers: &'static [AtomicU64],
     /// The first disagreement in a collective: none can be trusted after it.
     pub(crate) disagreement: Option<Box<crate::collective::Disagreement>>,
+    /// Every send waits for its receiver, every collective for all ranks.
+    pub(crate) strict: bool,
+    /// This rank runs only when it has the turn.
+    turns: Option<Turns<'static>>,
     patience: Patience,
     departures_seen: u32,
     departed: Vec<bool>,
@@ -137,7 +143,9 @@ impl Engine {
             board: None,
             sleepers: &job.header().sleepers.bits[..size.div_ceil(64)],
             disagreement: None,
-            patience: Patience::new(size <= cores),
+            strict: job.has_mode(modes::STRICT),
+            turns: Turns::of(job),
+            patience: if job.has_mode(modes::CHAOS) { Patience::NONE } else { Patience::new(size <= cores) },
             departures_seen: 0,
             departed: vec![false; size],
             others: size - 1,

@@ -33,8 +33,6 @@ enum Awaits<'a> {
     Entry,
     /// That one of several operations is complete; tells the ranks that these wait for.
     OneOf(&'a dyn Fn(&Engine) -> Ranks),
-    /// That everything sent is out.
-    Departure,
     /// Nothing any more.
     Nothing,
 }
@@ -83,11 +81,6 @@ impl<'a> Blocked<'a> {
     pub(crate) fn in_return(caller: Caller) -> Self {
         Self { caller, awaits: Awaits::Nothing, peer: None, tag: None, context: 0, bytes: 0 }
     }
-
-    /// Until this rank may leave.
-    pub(crate) fn in_finalize(caller: Caller, context: u32) -> Self {
-        Self { caller, awaits: Awaits::Departure, peer: None, tag: None, context, bytes: 0 }
-    }
 }
 
 /// What a call has published of itself.
@@ -114,6 +107,25 @@ impl Engine {
     pub(crate) fn blocked_in_receive(&self, caller: Caller, id: OperationId) -> Blocked<'static> {
         let Some(receive) = self.receives.get(id) else { return Blocked::in_return(caller) };
         Blocked::in_receive(Caller { at: receive.caller.at, ..caller }, &receive.pattern, 0)
+    }
+
+    /// In the wait for what has to be done before this rank may leave: the first send that is not out, or a rank
+    /// with which a message is under way.
+    pub(super) fn blocked_in_leaving(&self, caller: Caller) -> Blocked<'static> {
+        if let Some(id) = self.first_unfinished() {
+            return self.blocked_in_send(caller, id);
+        }
+        match self.links.iter().position(|link| !link.is_settled()) {
+            Some(peer) => {
+                Blocked { awaits: Awaits::Receiver, peer: Some(peer), ..Blocked::in_return(caller) }
+            }
+            None => Blocked::in_return(caller),
+        }
+    }
+
+    /// The first send to another rank that is not out of its buffer.
+    pub(super) fn first_unfinished(&self) -> Option<OperationId> {
+        self.sends.position(|send| !send.is_complete() && send.destination != self.rank)
     }
 
     /// Says in short what this rank waits for.
@@ -160,10 +172,6 @@ impl Engine {
                 (awaits::ONE_OF, None)
             }
             Awaits::OneOf(_) => (awaits::UNKNOWN, None),
-            Awaits::Departure => match self.unfinished_peer() {
-                Some(peer) => (awaits::RECEIVER, Some(peer)),
-                None => (awaits::UNKNOWN, None),
-            },
             Awaits::Nothing => (awaits::UNKNOWN, None),
         };
         line.operation.store(operation_number(blocked.caller.operation), Relaxed);
@@ -204,12 +212,5 @@ impl Engine {
         }
         list.listed.store(self.unexpected.len().min(UNRECEIVED_LISTED) as u32, Relaxed);
         list.count.store(u32::try_from(self.unexpected.len()).unwrap_or(u32::MAX), Relaxed);
-    }
-
-    /// A rank that has to do something before this one may leave.
-    fn unfinished_peer(&self) -> Option<usize> {
-        let send = self.sends.iter().find(|send| !send.is_complete() && send.destination != self.rank);
-        let unsettled = || self.links.iter().position(|link| !link.is_settled());
-        send.map(|send| send.destination).or_else(unsettled)
     }
 }

@@ -13,6 +13,7 @@ use super::environment as name;
 use super::error::LaunchError;
 use super::execute::{self, Inheritance};
 use super::guard::Guard;
+use super::hang::Vigil;
 use super::plan::{Event, Output, Plan, RankPlan};
 use super::process::FIRST_INHERITED;
 use super::program::{Program, Variable, own_variables, variable};
@@ -38,16 +39,18 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
     let _guard = guard.map_err(LaunchError::system("start the guard process"))?;
     let signals = plan.signals.take();
     let job = create::job(id, ranks, plan.cores.unwrap_or_else(cores::available))?;
+    create::set_modes(&job, plan.strict, plan.chaos);
     plan.tell(|| Event::Segment {
         bytes: job.segment().size(),
         anonymous: create::is_anonymous(job.segment().descriptor()),
     });
+    let vigil = Vigil::new(&plan);
     let mut starter = Starter::new(&plan, id, job.segment().descriptor())?;
     let outcome = match starter.start_all() {
         Ok(()) => {
             let Starter { started, streams: Streams { forwarder, feeder, .. }, .. } = starter;
             let flow = Flow { output: forwarder, input: feeder };
-            Supervisor::new(job, id, started, flow, signals, plan.limits).run()
+            Supervisor::new(job, id, started, flow, vigil, signals, plan.limits).run()
         }
         Err(error) => {
             abandon(starter.started.ranks, id);

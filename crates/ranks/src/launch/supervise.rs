@@ -13,17 +13,21 @@ use super::cleanup;
 use super::control::{self, Record};
 use super::environment::job_text;
 use super::error::LaunchError;
+use super::hang::Vigil;
 use super::input::Feeder;
 use super::output::{Closed, Forwarder};
 use super::plan::Limits;
 use super::position::{self, Doing, Position};
 use super::rank::{Process, RankProcesses};
 use super::report::{Ended, Failure, Outcome};
+use super::scene::Scene;
 use super::signals::{self, Arrival};
 use super::start::Started;
+use super::watch;
 use crate::job::Job;
 use crate::last_words;
 use crate::layout::rank_state;
+use crate::turns::Turns;
 
 /// Time from SIGTERM to SIGKILL for the other ranks after the first failure.
 pub const GRACE: Duration = Duration::from_millis(250);
@@ -73,11 +77,12 @@ enum Phase {
 }
 
 /// The first rank that failed, when, and how its process ended if that is how it failed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct First {
     rank: usize,
     after: Duration,
     ended: Option<Ended>,
+    scene: Scene,
 }
 
 /// What the ranks write and read, on its way.
@@ -87,10 +92,11 @@ pub(super) struct Flow {
 }
 
 pub(super) struct Supervisor {
-    job: Job,
+    pub(super) job: Job,
     id: u64,
-    started: Started,
-    flow: Flow,
+    pub(super) started: Started,
+    pub(super) flow: Flow,
+    pub(super) vigil: Vigil,
     signals: Option<OwnedFd>,
     begin: Instant,
     phase: Phase,
@@ -101,6 +107,8 @@ pub(super) struct Supervisor {
     limit: Option<(Duration, Instant)>,
     timed_out: bool,
     linger: Duration,
+    /// What every rank did when the time was over.
+    state: Option<String>,
     /// Where the ranks stood when they were stopped.
     positions: Vec<Position>,
     stopped: usize,
@@ -115,6 +123,7 @@ impl Supervisor {
         id: u64,
         started: Started,
         flow: Flow,
+        vigil: Vigil,
         signals: Option<OwnedFd>,
         Limits { timeout, linger }: Limits,
     ) -> Self {
@@ -125,6 +134,7 @@ impl Supervisor {
             id,
             started,
             flow,
+            vigil,
             signals,
             begin,
             phase: Phase::Running,
@@ -133,6 +143,7 @@ impl Supervisor {
             limit: timeout.and_then(|timeout| Some((timeout, begin.checked_add(timeout)?))),
             timed_out: false,
             linger,
+            state: None,
             positions: Vec::new(),
             stopped: 0,
             interrupted: None,
@@ -165,10 +176,11 @@ impl Supervisor {
             self.kill();
         }
         if matches!(self.phase, Phase::Lingering { stop_at } if stop_at <= now) {
-            self.stop(self.first.map(|first| first.rank), self.grace());
+            self.stop(self.first.as_ref().map(|first| first.rank), self.grace());
         }
         if self.time_ends().is_some_and(|end| end <= now) {
             self.timed_out = true;
+            self.state = Some(self.state());
             self.stop(None, GRACE);
         }
         match self.drain_until {
@@ -183,6 +195,14 @@ impl Supervisor {
             self.flow.output.stop_reading(now);
             self.stop(None, GRACE);
         }
+        if self.is_undisturbed() {
+            self.watch(now);
+        }
+    }
+
+    /// Ranks run, and nobody has asked them to end.
+    fn is_undisturbed(&self) -> bool {
+        self.phase == Phase::Running && self.interrupted.is_none() && self.drain_until.is_none()
     }
 
     /// When a job that nothing else has ended is to end.
@@ -239,7 +259,8 @@ impl Supervisor {
             _ => None,
         };
         let drain_until = self.drain_until.filter(|_| !self.flow.output.has_ended());
-        let times = [phase_ends, drain_until, self.flow.output.deadline(), self.time_ends()];
+        let look = self.vigil.next().filter(|_| self.is_undisturbed());
+        let times = [phase_ends, drain_until, self.flow.output.deadline(), self.time_ends(), look];
         let next = times.into_iter().flatten().min()?;
         let time = next.saturating_duration_since(Instant::now());
         Some(Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) })
@@ -334,6 +355,9 @@ impl Supervisor {
         self.last_states[rank] = state;
         if matches!(state, rank_state::EMPTY | rank_state::ATTACHED) {
             self.job.depart(rank, rank_state::DEAD);
+        } else if let Some(turns) = Turns::of(&self.job) {
+            // It may have been killed between saying that it leaves and handing the turn on.
+            turns.leave(rank);
         }
     }
 
@@ -344,7 +368,8 @@ impl Supervisor {
         }
         let first = self.first_failure(rank);
         let ended = ended.filter(|_| first == rank);
-        self.first = Some(First { rank: first, after: self.begin.elapsed(), ended });
+        let scene = self.scene(first, ended);
+        self.first = Some(First { rank: first, after: self.begin.elapsed(), ended, scene });
         if self.phase == Phase::Running && !self.linger.is_zero() {
             self.phase = Phase::Lingering { stop_at: Instant::now() + self.linger };
         } else {
@@ -365,14 +390,14 @@ impl Supervisor {
     }
 
     /// Asks all ranks but `except` to end. The first failed rank may still be writing its message.
-    fn stop(&mut self, except: Option<usize>, grace: Duration) {
+    pub(super) fn stop(&mut self, except: Option<usize>, grace: Duration) {
         let kill_at = Instant::now() + grace;
         match &mut self.phase {
             Phase::Running | Phase::Lingering { .. } => self.phase = Phase::Stopping { kill_at },
             Phase::Stopping { kill_at: earlier } => *earlier = kill_at.min(*earlier),
             Phase::Killed => return,
         }
-        self.positions = position::of_all(&self.job);
+        self.positions = position::of_all(&watch::now(&self.job));
         let others = self.started.ranks.iter().enumerate().filter(|(rank, _)| Some(*rank) != except);
         let alive: Vec<_> = others.filter(|(_, processes)| !processes.has_ended()).collect();
         self.stopped = alive.len();
@@ -398,6 +423,9 @@ impl Supervisor {
         if ends_job && (self.interrupted.is_some() || self.drain_until.is_some()) {
             self.flow.output.abandon();
             return self.kill();
+        }
+        if signal == Signal::QUIT {
+            self.say_state(self.begin.elapsed());
         }
         if from_process {
             self.started.ranks.iter().for_each(|rank| rank.signal(signal));
@@ -429,9 +457,12 @@ impl Supervisor {
     fn outcome(&self) -> Outcome {
         let closed = self.flow.output.closed();
         Outcome {
-            failure: self.first.map(|first| self.failure(first)),
+            failure: self.first.as_ref().map(|first| self.failure(first)),
+            others: self.first.as_ref().map(|first| first.scene.others.clone()).unwrap_or_default(),
             timed_out: self.limit.filter(|_| self.timed_out).map(|(timeout, _)| timeout),
+            state: self.state.clone(),
             positions: self.last_positions(),
+            hang: self.vigil.fatal().cloned(),
             interrupted: self.interrupted.map(Signal::as_raw),
             stopped: self.stopped,
             never_attached: self.never_attached(),
@@ -442,9 +473,13 @@ impl Supervisor {
 
     /// Where the ranks stood, but for the first that failed. All of them may have ended by themselves.
     fn last_positions(&self) -> Vec<Position> {
-        let first = self.first.map(|first| first.rank);
+        let first = self.first.as_ref().map(|first| first.rank);
         let nobody_was_stopped = self.positions.is_empty() && first.is_some();
-        let positions = if nobody_was_stopped { position::of_all(&self.job) } else { self.positions.clone() };
+        let positions = if nobody_was_stopped {
+            position::of_all(&watch::now(&self.job))
+        } else {
+            self.positions.clone()
+        };
         let others = positions.into_iter().filter(|position| Some(position.rank) != first);
         others.map(|position| self.failed_too(&position).unwrap_or(position)).collect()
     }
@@ -464,7 +499,8 @@ impl Supervisor {
         ranks.filter(|&rank| self.job.control(rank).life.pid.load(Relaxed) == 0).collect()
     }
 
-    fn failure(&self, First { rank, after, ended }: First) -> Failure {
+    fn failure(&self, First { rank, after, ended, scene }: &First) -> Failure {
+        let (rank, after) = (*rank, *after);
         let control = self.job.control(rank);
         let last = self.started.ranks[rank].last_ended();
         let state = self.last_states[rank];
@@ -481,6 +517,10 @@ impl Supervisor {
             attached: matches!(state, rank_state::ATTACHED | rank_state::FAILED),
             last_words: last_words::read(control),
             after,
+            program: self.vigil.witness.program(rank).to_owned(),
+            of_several_programs: self.vigil.witness.has_several_programs(),
+            doing: scene.doing.clone(),
+            cause: scene.cause.clone(),
         }
     }
 }

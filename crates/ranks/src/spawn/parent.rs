@@ -97,8 +97,8 @@ impl Spawn {
     /// use std::time::Duration;
     ///
     /// let both_receive = |world: &ranks::World| drop(world.recv_vec::<u8>(1 - world.rank()));
-    /// let error = ranks::Spawn::new(2).timeout(Duration::from_millis(500)).run(both_receive).unwrap_err();
-    /// assert!(error.to_string().contains("rank 0 waits in recv_vec"), "{error}");
+    /// let error = ranks::Spawn::new(2).timeout(Duration::from_secs(1)).run(both_receive).unwrap_err();
+    /// assert!(error.to_string().contains("deadlock (cycle of 2)"), "{error}");
     /// ```
     pub fn timeout(self, timeout: Duration) -> Self {
         self.maybe_timeout(Some(timeout))
@@ -205,7 +205,8 @@ fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result
     let at = call.site.clone();
     let positions = outcome.positions.clone();
     if let Some(timeout) = outcome.timed_out {
-        return Err(SpawnError::TimedOut { at, timeout, positions });
+        let state = outcome.state.clone().unwrap_or_default();
+        return Err(SpawnError::TimedOut { at, timeout, state });
     }
     match (&outcome.failure, outcome.never_attached.first()) {
         (Some(failure), _)
