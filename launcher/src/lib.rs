@@ -19,3 +19,4 @@ pub mod build;
 pub mod job;
 mod placement;
 mod signals;
+pub mod tools;
