@@ -54,7 +54,7 @@ pub struct Wait {
 }
 
 /// Where all ranks of the job stand now.
-pub(super) fn of_all(job: &Job) -> Vec<Position> {
+pub(crate) fn of_all(job: &Job) -> Vec<Position> {
     let ranks = 0..job.geometry().ranks;
     ranks.map(|rank| Position { rank, doing: doing(job, rank) }).collect()
 }

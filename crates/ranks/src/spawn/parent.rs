@@ -11,7 +11,9 @@ use super::identity::{Call, VARIABLE};
 use super::{SpawnError, child, harness};
 use crate::World;
 use crate::error::Result;
-use crate::launch::{self, Input, LaunchError, Limits, Outcome, Output, Plan, RankPlan, StreamPlan, TagPart};
+use crate::launch::{
+    self, Ended, Input, LaunchError, Limits, Outcome, Output, Plan, RankPlan, StreamPlan, TagPart,
+};
 
 /// Time for the errors that a failed rank means for the others: most fail within a millisecond, on a loaded machine
 /// somewhat later. Who does not fail then computes, or waits for a rank that does.
@@ -212,6 +214,9 @@ fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result
             if failure.last_words.is_some() || !outcome.never_attached.contains(&failure.rank) =>
         {
             Err(SpawnError::Failed { at, failure: failure.clone(), positions })
+        }
+        (Some(failure), _) if failure.ended == Ended::Code(child::NOT_JOINED) => {
+            Err(SpawnError::NotJoined { at, rank: failure.rank })
         }
         (_, Some(&rank)) => Err(SpawnError::NotReached { at, rank, command }),
         _ => Ok(()),
