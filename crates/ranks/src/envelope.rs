@@ -40,7 +40,7 @@ pub(crate) const OFFER: u16 = 6;
 pub(crate) const INVITE: u16 = 7;
 /// Receiver to sender: so many blocks of an offered message are copied, and no more will be by this side.
 pub(crate) const PULLED: u16 = 8;
-/// Sender to receiver: the same.
+/// Sender to receiver: so many more blocks of an offered message are copied.
 pub(crate) const PUSHED: u16 = 9;
 
 const KIND_MASK: u16 = 0x00ff;

@@ -88,7 +88,7 @@ pub(crate) struct RankControl {
     pub(crate) status: StatusLine,
     pub(crate) awaited_peers: PeersLine,
     pub(crate) unreceived: Unreceived,
-    /// Whether the rank is copying into or out of another one's memory.
+    /// Whether the rank is copying into another one's memory.
     pub(crate) copying: Copying,
     /// Length of `last_words` in bytes; written after them (Release).
     pub(crate) last_words_length: AtomicU32,

@@ -23,21 +23,28 @@
 //!    closed. A side that asks when nothing is left makes its count too large, and both see that nothing is left.
 //! 2. A side that has seen that nothing is left asks no more. So counts stay below `2 * MAX_BLOCKS`: no overflow.
 //! 3. The sender opens a transfer for another message only after the receiver has said that it asks no more.
-//! 4. A side says that it is copying ([`Copying`]) before it claims, until it has copied what it claimed. What it got
-//!    by closing it may copy later, if the other side has not closed too: it looks after it has said that it is copying.
-//! 5. So a side has its memory back once it has closed the transfer and then seen the other side pause: whatever
-//!    that had taken is copied, and it takes nothing more.
+//! 4. The receiver may copy before it claims: what it is not given the sender copies as well. It uses nothing that it
+//!    has not claimed, so a sender that wants its memory back closes the transfer, and is done.
+//! 5. The sender says that it is copying ([`Copying`]) before it claims, until it has copied what it claimed. What it got
+//!    by closing it may copy later, if the receiver has not closed too: it looks after it has said that it is copying.
+//!    So a receiver has its memory back once it has closed the transfer and then seen the sender pause.
 //!
 //! # Memory ordering
 //!
-//! `direct-claim`: all changes and the look of 4 are read-modify-writes with Release and Acquire: who closes after the
-//! other has claimed or looked sees that it is copying. `direct-copying`: that it no longer is (Release by that side,
-//! Acquire by the other) says that its copies are over. What was copied is told by the layer above, through a ring.
+//! `direct-claim`: all changes and the look of 5 are read-modify-writes with Release and Acquire: a receiver that closes
+//! after the sender has claimed or looked sees that it is copying. `direct-copying`: that it no longer is (Release by
+//! the sender, Acquire by the receiver) says that its copies are over. What was copied is told by the layer above,
+//! through a ring.
 //!
 //! # Permission
 //!
 //! The system may refuse one process the memory of another, and a number of a process may mean another one in
 //! another container. So [`Remote::open`] first reads a word whose value it knows.
+//!
+//! # Safety
+//!
+//! Trusted for cutting off of a piece what is copied, and for saying that a [`Transfer`] is plain shared memory.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::ops::Range;
@@ -221,31 +228,61 @@ pub fn admit(pid: u32) {
     let _ = pid;
 }
 
+/// The most pieces of one call.
+pub const MAX_PIECES: usize = 8;
+
+/// Memory of this process and memory of another that is copied from or to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece {
+    /// Where it lies in this process.
+    pub local: *mut u8,
+    /// Its address in the other process.
+    pub remote: u64,
+    /// Bytes.
+    pub length: usize,
+}
+
+impl Piece {
+    /// What is left of it after its first bytes.
+    #[cfg(target_os = "linux")]
+    fn after(self, bytes: usize) -> Self {
+        let Self { local, remote, length } = self;
+        let bytes = bytes.min(length);
+        Self {
+            local: local.wrapping_add(bytes),
+            remote: remote.wrapping_add(bytes as u64),
+            length: length - bytes,
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 impl Remote {
     /// The memory of process `pid`, if the system lets this process at it and it holds `probe`.
     pub fn open(pid: u32, probe: Probe) -> Option<Self> {
         let remote = Self { pid: i32::try_from(pid).ok().filter(|&pid| pid > 0)? };
         let mut word = [0; size_of::<u64>()];
-        remote.read(probe.address, &mut word).ok()?;
+        let piece = Piece { local: word.as_mut_ptr(), remote: probe.address, length: word.len() };
+        // SAFETY: `word` is a local.
+        unsafe { remote.read(&[piece]).ok()? };
         (u64::from_ne_bytes(word) == probe.value).then_some(remote)
     }
 
-    /// Fills `buffer` with what lies at `address` in the other process.
+    /// Copies pieces, [`MAX_PIECES`] at most, from the other process.
     ///
     /// # Errors
     ///
-    /// The process is gone (`ESRCH`), or its memory is not there or not open to this one.
-    pub fn read(&self, mut address: u64, mut buffer: &mut [u8]) -> io::Result<()> {
-        while !buffer.is_empty() {
-            let length = crate::sys::memory::read(self.pid, address, buffer)?;
-            buffer = &mut buffer[advance(length)?..];
-            address += length as u64;
-        }
-        Ok(())
+    /// The process is gone (`ESRCH`), or its memory is not there or not open to this one. Some may be copied then.
+    ///
+    /// # Safety
+    ///
+    /// The local end of every piece is valid for writes, and nothing else is done with it meanwhile.
+    pub unsafe fn read(&self, pieces: &[Piece]) -> io::Result<()> {
+        // SAFETY: the caller's promise, of which `copy_all` passes on nothing but parts.
+        copy_all(pieces, |pieces| unsafe { crate::sys::memory::read(self.pid, pieces) })
     }
 
-    /// Copies `data` to `address` in the other process.
+    /// Copies pieces, [`MAX_PIECES`] at most, to the other process.
     ///
     /// # Errors
     ///
@@ -253,24 +290,30 @@ impl Remote {
     ///
     /// # Safety
     ///
-    /// The other process has offered the whole range to be written to, and does nothing else with it until it is told
-    /// that this is over.
-    #[allow(unsafe_code)]
-    pub unsafe fn write(&self, mut address: u64, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() {
-            // SAFETY: the caller's promise.
-            let length = unsafe { crate::sys::memory::write(self.pid, address, data)? };
-            data = &data[advance(length)?..];
-            address += length as u64;
-        }
-        Ok(())
+    /// The local end of every piece is valid for reads. The other process has offered the remote end to be written
+    /// to, and does nothing else with it until it is told that this is over.
+    pub unsafe fn write(&self, pieces: &[Piece]) -> io::Result<()> {
+        // SAFETY: the caller's promise, of which `copy_all` passes on nothing but parts.
+        copy_all(pieces, |pieces| unsafe { crate::sys::memory::write(self.pid, pieces) })
     }
 }
 
-/// The bytes of one call, which must not be none: it would be repeated for ever.
+/// Calls `copy` until everything is copied. The system may stop after any byte; mostly it does not.
 #[cfg(target_os = "linux")]
-fn advance(length: usize) -> io::Result<usize> {
-    if length > 0 { Ok(length) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+fn copy_all(pieces: &[Piece], copy: impl Fn(&[Piece]) -> io::Result<usize>) -> io::Result<()> {
+    assert!(pieces.len() <= MAX_PIECES, "{} pieces", pieces.len());
+    let mut copied = copy(pieces)?;
+    for &piece in pieces {
+        let mut rest = piece.after(copied);
+        copied -= piece.length - rest.length;
+        while rest.length > 0 {
+            match copy(&[rest])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                bytes => rest = rest.after(bytes),
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -285,7 +328,11 @@ impl Remote {
     /// # Errors
     ///
     /// Always.
-    pub fn read(&self, _address: u64, _buffer: &mut [u8]) -> io::Result<()> {
+    ///
+    /// # Safety
+    ///
+    /// Touches nothing.
+    pub unsafe fn read(&self, _pieces: &[Piece]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -298,14 +345,12 @@ impl Remote {
     /// # Safety
     ///
     /// Touches nothing.
-    #[allow(unsafe_code)]
-    pub unsafe fn write(&self, _address: u64, _data: &[u8]) -> io::Result<()> {
+    pub unsafe fn write(&self, _pieces: &[Piece]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
 #[cfg(not(loom))]
-#[allow(unsafe_code)]
 // SAFETY: repr(C), an atomic and padding, any bytes are valid values.
 unsafe impl crate::SharedLayout for Transfer {}
 
@@ -364,20 +409,44 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    #[allow(unsafe_code)]
     fn the_own_process_can_be_reached() {
         let remote = Remote::open(std::process::id(), Probe::of_this_process()).unwrap();
-        let (mut cells, data) = (vec![0u8; 10_000], vec![7u8; 5_000]);
-        let address = cells.as_mut_ptr().expose_provenance() as u64;
-        // SAFETY: the vector is left alone meanwhile.
-        unsafe { remote.write(address + 2_000, &data).unwrap() };
-        let mut back = vec![1u8; 10_000];
-        remote.read(address, &mut back).unwrap();
-        assert!(
-            back.iter()
-                .enumerate()
-                .all(|(at, &byte)| byte == if (2_000..7_000).contains(&at) { 7 } else { 0 })
-        );
+        let (mut there, mut data, mut back) = (vec![0u8; 10_000], vec![7u8; 5_000], vec![1u8; 10_000]);
+        let there = there.as_mut_ptr().expose_provenance() as u64;
+        let piece =
+            |local: &mut [u8], remote| Piece { local: local.as_mut_ptr(), remote, length: local.len() };
+        let (first, second) = data.split_at_mut(2_000);
+        let pieces = [piece(first, there + 3_000), piece(second, there)];
+        // SAFETY: the vectors are left alone meanwhile.
+        unsafe {
+            remote.write(&pieces).unwrap();
+            remote.read(&[piece(&mut back, there)]).unwrap();
+        }
+        assert!(back.iter().enumerate().all(|(at, &byte)| byte == if at < 5_000 { 7 } else { 0 }));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn copies_that_stop_early_go_on() {
+        let mut bytes: Vec<u8> = (0..100).collect();
+        let local = bytes.as_mut_ptr();
+        let piece =
+            |start: usize, length| Piece { local: local.wrapping_add(start), remote: start as u64, length };
+        let (log, pieces) =
+            (std::cell::RefCell::new(Vec::new()), [piece(0, 10), piece(10, 30), piece(40, 5)]);
+        let seven = |pieces: &[Piece]| {
+            let (mut left, total) = (7, pieces.iter().map(|piece| piece.length).sum::<usize>().min(7));
+            for piece in pieces {
+                let length = piece.length.min(left);
+                assert_eq!(local.wrapping_add(piece.remote as usize), piece.local);
+                log.borrow_mut().extend(piece.remote..piece.remote + length as u64);
+                left -= length;
+            }
+            Ok(total)
+        };
+        copy_all(&pieces, seven).unwrap();
+        assert!(log.into_inner().into_iter().eq(0..45));
+        assert!(copy_all(&pieces, |_| Ok(0)).is_err());
     }
 
     #[test]

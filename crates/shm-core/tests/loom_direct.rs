@@ -6,6 +6,7 @@
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use shm_core::direct::{Copying, Side, Transfer};
 
@@ -111,5 +112,56 @@ fn memory_can_be_taken_back_from_a_side_that_has_closed() {
         assert!(copied == 0 || copied == BLOCKS - rest);
         sender.join().unwrap();
         assert_eq!(copied, (0..BLOCKS).map(|block| memory.count(block)).sum::<u32>());
+    });
+}
+
+/// A receiver copies before it claims. Nothing that it reads after the sender has taken its memory back is left in the
+/// end: the sender writes over it when the receiver has said that it reads no more.
+#[test]
+fn what_is_read_too_late_is_not_used() {
+    const RIGHT: u32 = 1;
+    const WRONG: u32 = 2;
+    const BLOCKS: u32 = 2;
+    struct Memory {
+        transfer: Transfer,
+        source: Vec<AtomicU32>,
+        target: Vec<AtomicU32>,
+        told: [AtomicU32; 2],
+    }
+    let wait = |told: &AtomicU32| {
+        while told.load(Ordering::Acquire) == 0 {
+            thread::yield_now();
+        }
+    };
+    loom::model(move || {
+        let blocks = |value| (0..BLOCKS).map(|_| AtomicU32::new(value)).collect();
+        let (source, target) = (blocks(RIGHT), blocks(WRONG));
+        let memory = Memory {
+            transfer: Transfer::new(),
+            source,
+            target,
+            told: [AtomicU32::new(0), AtomicU32::new(0)],
+        };
+        let memory = Arc::new(memory);
+        let theirs = memory.clone();
+        let sender = thread::spawn(move || {
+            let Memory { transfer, source, target, told: [pulled, pushed] } = &*theirs;
+            let rest = transfer.close(Side::Back, BLOCKS);
+            source.iter().for_each(|block| block.store(WRONG, Ordering::Relaxed));
+            wait(pulled);
+            rest.for_each(|block| target[block as usize].store(RIGHT, Ordering::Relaxed));
+            pushed.store(1, Ordering::Release);
+        });
+        let Memory { transfer, source, target, told: [pulled, pushed] } = &*memory;
+        let mut mine = 0;
+        while transfer.left(BLOCKS) > 0 {
+            let found = source[mine].load(Ordering::Relaxed);
+            target[mine].store(found, Ordering::Relaxed);
+            mine += transfer.claim(Side::Front, 1, BLOCKS).len();
+        }
+        pulled.store(1, Ordering::Release);
+        wait(pushed);
+        assert!(target.iter().all(|block| block.load(Ordering::Relaxed) == RIGHT));
+        sender.join().unwrap();
     });
 }

@@ -33,7 +33,7 @@ pub(crate) enum Answer {
     Invite { message: u32, address: u64 },
     /// This rank has pulled so many blocks of it, and pulls no more.
     Pulled { message: u32, blocks: u32 },
-    /// This rank has pushed so many blocks of it, and pushes no more.
+    /// This rank has pushed so many more blocks of it.
     Pushed { message: u32, blocks: u32 },
 }
 

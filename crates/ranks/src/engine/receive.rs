@@ -246,7 +246,7 @@ impl Engine {
         if let Some(failure) = failure {
             self.fail_and_drain(id, source, message, failure);
         }
-        if self.begin_pulling(source, message)? {
+        if self.begin_pulling(source, message) {
             return Ok(());
         }
         self.answer_match(source, message)?;

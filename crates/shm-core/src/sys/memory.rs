@@ -2,30 +2,46 @@
 //!
 //! # Safety
 //!
-//! Trusted for giving the kernel pointers to live slices only. What a write does to the other process is its
-//! caller's promise.
+//! Trusted for nothing but passing on what its callers promise of the pieces.
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ptr;
 
-/// Copies from another process's memory (`process_vm_readv(2)`); returns how many bytes came.
-pub(crate) fn read(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
-    // SAFETY: `local` is an exclusively borrowed slice; `remote` means nothing in this process.
-    copied(unsafe { libc::process_vm_readv(pid, &local, 1, &remote, 1, 0) })
-}
+use crate::direct::{MAX_PIECES, Piece};
 
-/// Copies to another process's memory (`process_vm_writev(2)`); returns how many bytes went.
+/// Copies pieces from another process's memory (`process_vm_readv(2)`); returns how many bytes came.
 ///
 /// # Safety
 ///
-/// Process `pid` expects the range to change.
-pub(crate) unsafe fn write(pid: i32, address: u64, data: &[u8]) -> io::Result<usize> {
-    let local = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: data.len() };
-    // SAFETY: `local` is a borrowed slice that is only read; for `remote` the caller vouches.
-    copied(unsafe { libc::process_vm_writev(pid, &local, 1, &remote, 1, 0) })
+/// The local ends of all pieces are valid for writes.
+pub(crate) unsafe fn read(pid: i32, pieces: &[Piece]) -> io::Result<usize> {
+    let (count, local, remote) = vectors(pieces);
+    // SAFETY: for the local vectors the caller vouches; the remote ones mean nothing in this process.
+    copied(unsafe { libc::process_vm_readv(pid, local.as_ptr(), count, remote.as_ptr(), count, 0) })
+}
+
+/// Copies pieces to another process's memory (`process_vm_writev(2)`); returns how many bytes went.
+///
+/// # Safety
+///
+/// The local ends of all pieces are valid for reads, and process `pid` expects the remote ends to change.
+pub(crate) unsafe fn write(pid: i32, pieces: &[Piece]) -> io::Result<usize> {
+    let (count, local, remote) = vectors(pieces);
+    // SAFETY: the caller's promise.
+    copied(unsafe { libc::process_vm_writev(pid, local.as_ptr(), count, remote.as_ptr(), count, 0) })
+}
+
+type Vectors = [libc::iovec; MAX_PIECES];
+
+fn vectors(pieces: &[Piece]) -> (libc::c_ulong, Vectors, Vectors) {
+    const NONE: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+    let (mut local, mut remote) = ([NONE; MAX_PIECES], [NONE; MAX_PIECES]);
+    for ((piece, local), remote) in pieces.iter().zip(&mut local).zip(&mut remote) {
+        *local = libc::iovec { iov_base: piece.local.cast(), iov_len: piece.length };
+        *remote = libc::iovec { iov_base: piece.remote as *mut libc::c_void, iov_len: piece.length };
+    }
+    (pieces.len().min(MAX_PIECES) as libc::c_ulong, local, remote)
 }
 
 /// Lets process `pid` and its descendants at this process's memory, where the system restricts that to

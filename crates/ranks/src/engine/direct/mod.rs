@@ -9,28 +9,30 @@
 //!                          ◄───  INVITE address            where there is something to share
 //! pushes from the back           pulls from the front      a turn at a time, until nothing is left
 //!                          ◄───  PULLED blocks             always, and once: it pulls no more
-//! PUSHED blocks            ───►                            if it has pushed any: it pushes no more
+//! PUSHED blocks            ───►                            if it has pushed any
 //! ```
 //!
 //! 1. The sender's buffer and its transfer belong to the message until PULLED; the receiver's buffer does until all
-//!    blocks are there. Either can be taken back before: then its owner claims the rest, and waits for the copies that
-//!    the other side has begun.
-//! 2. What one side has not pulled the other pushes, once it is invited: each knows from its own count and the other's
+//!    blocks are there. Before PULLED the receiver may read the sender's memory at any time; it uses only what it has
+//!    claimed after that.
+//! 2. Either buffer can be taken back. The sender closes the transfer: what the receiver has not claimed it pushes from a
+//!    copy, after PULLED. The receiver closes it and waits for a copy that the sender has begun; after PULLED, when the
+//!    transfer is not its business any more, it waits for PUSHED.
+//! 3. What one side has not pulled the other pushes, once it is invited: each knows from its own count and the other's
 //!    cell when all is there. A receiver that invites does so before PULLED; if it does not, it wants no more.
-//! 3. A receiver that does not reach the sender's memory answers MATCH: then the message goes through the pool.
+//! 4. A receiver that does not reach the sender's memory answers MATCH: then the message goes through the pool.
 
 mod pull;
 mod push;
 
 use std::collections::VecDeque;
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
 use std::time::Duration;
+use std::{io, ptr, thread};
 
 use shm_core::Backoff;
-use shm_core::direct::{MAX_BLOCKS, Transfer};
+use shm_core::direct::{MAX_BLOCKS, MAX_PIECES, Piece, Transfer};
 
 pub(crate) use self::pull::Pull;
 pub(super) use self::push::Push;
@@ -40,11 +42,11 @@ use crate::job::Job;
 use crate::layout::TRANSFERS;
 
 /// What is claimed at once.
-const BLOCK_BYTES: usize = 16 << 10;
-/// The most blocks of one turn: whatever else there is to do gets its turn in between.
-const BLOCKS_PER_TURN: u32 = 32;
+const BLOCK_BYTES: usize = 4 << 10;
+/// The most blocks of one turn, 512 KiB: whatever else there is to do gets its turn in between.
+const BLOCKS_PER_TURN: u32 = 128;
 /// Messages of so many blocks are worth the sender's help.
-const SHARED_BLOCKS: u32 = 2;
+const SHARED_BLOCKS: u32 = 5;
 /// Looks and yields, and then the time between two looks, while the other side finishes a copy.
 const SPINS: u32 = 1000;
 const YIELDS: u32 = 10;
@@ -122,6 +124,12 @@ impl Direct {
         self.free.get_or_insert_default().push(push.transfer());
     }
 
+    /// Ends the turns of a message that is pulled; false if it is not.
+    fn forget_pull(&mut self, source: usize, message: u32) -> bool {
+        let at = self.pulls.iter().position(|&pull| pull == (source, message));
+        at.and_then(|at| self.pulls.remove(at)).is_some()
+    }
+
     /// The rank has left: nothing of it can be pulled.
     pub(super) fn forget(&mut self, rank: usize) {
         self.pulls.retain(|&(source, _)| source != rank);
@@ -132,10 +140,7 @@ impl Engine {
     /// One turn of what is to be copied. What is to be received comes first: somebody else may push as well.
     #[cold]
     pub(super) fn copy_directly(&mut self) -> Result<()> {
-        match self.direct.pulls.front() {
-            Some(&(source, message)) => self.pull(source, message),
-            None => self.push(),
-        }
+        if self.direct.pulls.is_empty() { self.push() } else { self.pull() }
     }
 
     /// The end of a process is told by its departure; nothing else may happen to memory that has been reached once.
@@ -159,6 +164,23 @@ impl Engine {
     }
 }
 
+/// What is copied of one message in one turn.
+#[derive(Clone, Copy)]
+struct Turn {
+    message: u32,
+    blocks: u32,
+    /// Of length 0 if nobody wants it.
+    piece: Piece,
+}
+
+/// Copies what there is to be copied, by one call.
+fn copy_turns(turns: &[Option<Turn>], copy: impl FnOnce(&[Piece]) -> io::Result<()>) -> io::Result<()> {
+    let mut pieces = [Piece { local: ptr::null_mut(), remote: 0, length: 0 }; MAX_PIECES];
+    let wanted = turns.iter().flatten().filter(|turn| turn.piece.length > 0);
+    let count = pieces.iter_mut().zip(wanted).map(|(piece, turn)| *piece = turn.piece).count();
+    if count == 0 { Ok(()) } else { copy(&pieces[..count]) }
+}
+
 fn blocks_of(length: u64) -> Option<u32> {
     u32::try_from(length.div_ceil(BLOCK_BYTES as u64)).ok().filter(|&blocks| blocks <= MAX_BLOCKS)
 }
@@ -169,12 +191,9 @@ fn bytes_of(blocks: &Range<u32>, length: u64) -> Range<usize> {
     (blocks.start as usize * BLOCK_BYTES).min(end)..end
 }
 
-/// How much to take of a message that both sides copy: each a half, then halves of what is left, so that both end at
-/// about the same time.
-fn fair_share(mine: u32, blocks: u32, transfer: &Transfer) -> u32 {
-    let half = blocks.div_ceil(2);
-    let share = if mine < half { half - mine } else { transfer.left(blocks).div_ceil(2) };
-    share.clamp(1, BLOCKS_PER_TURN)
+/// The most blocks of a message that its sender takes: the receiver takes all that is left.
+fn senders_share(blocks: u32) -> u32 {
+    blocks / 2
 }
 
 #[cfg(test)]

@@ -1,8 +1,19 @@
 //! The receiver's side of a direct message.
+//!
+//! # Safety
+//!
+//! Trusted for reading into the buffers of receives that the engine has.
+#![allow(unsafe_code)]
 
-use shm_core::direct::Side;
+use std::{io, ptr, thread};
 
-use super::{BLOCKS_PER_TURN, Offer, SHARED_BLOCKS, blocks_of, bytes_of, fair_share};
+use shm_core::Backoff;
+use shm_core::direct::{MAX_PIECES, Piece, Side, Transfer};
+
+use super::{
+    BLOCKS_PER_TURN, Offer, PAUSE, SHARED_BLOCKS, SPINS, Turn, YIELDS, blocks_of, bytes_of, copy_turns,
+    senders_share,
+};
 use crate::engine::buffer::Incoming;
 use crate::engine::link::{Answer, Link};
 use crate::engine::{Engine, OperationId};
@@ -13,8 +24,10 @@ use crate::error::Result;
 pub(crate) struct Pull {
     offer: Offer,
     blocks: u32,
-    /// Blocks that this rank has copied, or does without.
+    /// Blocks that this rank has copied and claimed, or does without.
     pulled: u32,
+    /// Blocks that the sender has pushed, as far as it has told.
+    pushed: u32,
     invited: bool,
 }
 
@@ -23,29 +36,39 @@ impl Pull {
     pub(in crate::engine) fn new(offer: Offer, length: u64) -> std::result::Result<Self, String> {
         let blocks = blocks_of(length).filter(|&blocks| blocks > 0);
         let blocks = blocks.ok_or_else(|| format!("{length} bytes are offered directly"))?;
-        Ok(Self { offer, blocks, pulled: 0, invited: false })
+        Ok(Self { offer, blocks, pulled: 0, pushed: 0, invited: false })
+    }
+
+    /// What to take while the sender copies too: all but its share, and of that, if it does not come, half and half
+    /// again.
+    fn fair_share(&self, transfer: &Transfer) -> u32 {
+        let mine = self.blocks - senders_share(self.blocks);
+        let share =
+            if self.pulled < mine { mine - self.pulled } else { transfer.left(self.blocks).div_ceil(2) };
+        share.clamp(1, BLOCKS_PER_TURN)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.pulled + self.pushed == self.blocks
     }
 }
 
 impl Engine {
     /// A message has found its receive; whether it is pulled. If not, it has to come through the pool.
-    pub(in crate::engine) fn begin_pulling(&mut self, source: usize, message: u32) -> Result<bool> {
+    pub(in crate::engine) fn begin_pulling(&mut self, source: usize, message: u32) -> bool {
         let link = &mut self.links[source];
         let reached = link.memory(self.job, source).is_some();
-        let Some(inflow) = link.inflows.get_mut(&message) else { return Ok(false) };
+        let Some(inflow) = link.inflows.get_mut(&message) else { return false };
         let Some(Pull { blocks, .. }) = inflow.pull.filter(|_| reached) else {
             inflow.pull = None;
-            return Ok(false);
+            return false;
         };
-        let first = self.direct.pulls.is_empty();
+        let busy = !self.direct.pulls.is_empty();
         self.direct.pulls.push_back((source, message));
-        if self.direct.share && blocks >= SHARED_BLOCKS {
+        if self.direct.share && (blocks >= SHARED_BLOCKS || busy) {
             self.invite(source, message);
         }
-        if first {
-            self.pull(source, message)?;
-        }
-        Ok(true)
+        true
     }
 
     /// Tells the sender where the message goes, so that it copies too; unless nobody wants it.
@@ -58,37 +81,69 @@ impl Engine {
         }
     }
 
-    /// One turn of a message, the earliest that is being pulled.
-    pub(super) fn pull(&mut self, source: usize, message: u32) -> Result<()> {
-        let link = &mut self.links[source];
-        let (Some(memory), Some(inflow)) = (link.memory(self.job, source), link.inflows.get_mut(&message))
-        else {
-            return Ok(());
+    /// One turn of the earliest messages that are being pulled from one sender.
+    ///
+    /// It copies first and claims then: so the first copy does not wait for a word that the sender has written last.
+    /// What the sender takes meanwhile comes twice.
+    pub(super) fn pull(&mut self) -> Result<()> {
+        let Some(&(source, _)) = self.direct.pulls.front() else { return Ok(()) };
+        let Some(memory) = self.links[source].memory(self.job, source) else { return Ok(()) };
+        let mut turns: [Option<Turn>; MAX_PIECES] = [None; MAX_PIECES];
+        let mut room = BLOCKS_PER_TURN;
+        for (at, turn) in turns.iter_mut().enumerate() {
+            let next = self.direct.pulls.get(at).filter(|pull| pull.0 == source && room > 0);
+            let Some(&(_, message)) = next else { break };
+            *turn = self.plan_pull(source, message, room);
+            room -= turn.map_or(0, |turn| turn.blocks);
+        }
+        let read = |pieces: &[Piece]| {
+            // SAFETY: `plan_pull` made them of buffers that the engine has, which nobody looks at meanwhile.
+            unsafe { memory.read(pieces) }
         };
-        let (Some(pull), length) = (&mut inflow.pull, inflow.envelope.length) else { return Ok(()) };
-        let mut receive = inflow.receive.and_then(|id| self.receives.get_mut(id));
+        let all_copied = copy_turns(&turns, read).is_ok();
+        for turn in turns.into_iter().flatten() {
+            // If it failed, which mostly is a sender that has taken its memory back, each for itself.
+            let copied = if all_copied { Ok(()) } else { copy_turns(&[Some(turn)], read) };
+            self.end_pull_turn(source, turn, copied)?;
+        }
+        Ok(())
+    }
+
+    /// What is to be pulled of a message in this turn.
+    fn plan_pull(&mut self, source: usize, message: u32, room: u32) -> Option<Turn> {
+        let inflow = self.links[source].inflows.get_mut(&message)?;
+        let (pull, length) = (inflow.pull.as_mut()?, inflow.envelope.length);
         let transfer = &self.job.transfers(source)[pull.offer.transfer as usize];
         let share = pull.invited && self.direct.pushes.is_empty();
-        let wanted = if share { fair_share(pull.pulled, pull.blocks, transfer) } else { BLOCKS_PER_TURN };
-        let mut copied = Ok(());
-        self.job.control(self.rank).copying.during(|| {
-            let blocks = transfer.claim(Side::Front, wanted, pull.blocks);
-            let range = bytes_of(&blocks, length);
-            let address = pull.offer.address.wrapping_add(range.start as u64);
-            if let Some(piece) = receive.as_mut().and_then(|receive| receive.buffer.piece(range)) {
-                copied = memory.read(address, piece);
-            }
-            pull.pulled += blocks.len() as u32;
-        });
-        if let Err(error) = copied {
-            self.direct.pulls.pop_front();
+        let wanted = if share { pull.fair_share(transfer) } else { pull.blocks };
+        let blocks = pull.pulled..pull.blocks.min(pull.pulled + wanted.min(room));
+        let range = bytes_of(&blocks, length);
+        let remote = pull.offer.address.wrapping_add(range.start as u64);
+        let receive = inflow.receive.and_then(|id| self.receives.get_mut(id));
+        let piece = receive.and_then(|receive| receive.buffer.piece(range));
+        let (local, length) = piece.map_or((ptr::null_mut(), 0), |piece| (piece.as_mut_ptr(), piece.len()));
+        Some(Turn { message, blocks: blocks.len() as u32, piece: Piece { local, remote, length } })
+    }
+
+    fn end_pull_turn(&mut self, source: usize, turn: Turn, copied: io::Result<()>) -> Result<()> {
+        let Turn { message, blocks, .. } = turn;
+        let inflow = self.links[source].inflows.get_mut(&message);
+        let Some(pull) = inflow.and_then(|inflow| inflow.pull.as_mut()) else { return Ok(()) };
+        let transfer = &self.job.transfers(source)[pull.offer.transfer as usize];
+        let mine = transfer.claim(Side::Front, blocks, pull.blocks).len() as u32;
+        pull.pulled += mine;
+        let (all, left) = (pull.is_complete(), transfer.left(pull.blocks));
+        // A sender that has taken its memory back has left nothing to be claimed.
+        if let Err(error) = copied
+            && mine > 0
+        {
+            self.direct.forget_pull(source, message);
             return self.copy_failed(source, &error);
         }
-        if transfer.left(pull.blocks) == 0 {
-            // What is left goes out from elsewhere if the sender has taken its memory back.
-            let all = pull.pulled == pull.blocks;
-            self.direct.pulls.pop_front();
+        if left == 0 {
+            self.direct.forget_pull(source, message);
             if !all {
+                // The sender pushes the rest, also where it has taken its memory back, if it knows where to.
                 self.invite(source, message);
             }
             self.end_pulling(source, message);
@@ -99,15 +154,16 @@ impl Engine {
     /// Nothing of the message is left to be claimed.
     fn end_pulling(&mut self, source: usize, message: u32) {
         let Some(inflow) = self.links[source].inflows.get_mut(&message) else { return };
-        let Some(Pull { pulled, blocks, invited, .. }) = inflow.pull else { return };
-        if pulled == blocks || !invited {
+        let Some(pull) = &inflow.pull else { return };
+        let blocks = pull.pulled;
+        if pull.is_complete() || !pull.invited {
             inflow.received = inflow.envelope.length;
         }
-        self.answer(source, Answer::Pulled { message, blocks: pulled });
+        self.answer(source, Answer::Pulled { message, blocks });
         self.end_inflow_if_complete(source, message);
     }
 
-    /// The sender has pushed so many blocks of the message, and pushes no more.
+    /// The sender has pushed so many more blocks of the message.
     pub(in crate::engine) fn on_pushed(
         &mut self,
         source: usize,
@@ -115,30 +171,34 @@ impl Engine {
         blocks: u32,
     ) -> std::result::Result<(), String> {
         let inflow = self.links[source].inflows.get_mut(&message);
-        let inflow = inflow.and_then(|inflow| Some((inflow.pull.filter(|pull| pull.invited)?, inflow)));
-        let Some((Pull { pulled, blocks: total, .. }, inflow)) = inflow else {
+        let inflow = inflow
+            .and_then(|inflow| Some((inflow.pull.as_mut()?, &mut inflow.received, inflow.envelope.length)));
+        let Some((pull, received, length)) = inflow.filter(|(pull, ..)| pull.invited) else {
             return Err(format!("rank {source} pushes message {message}, to which it is not invited"));
         };
-        if u64::from(pulled) + u64::from(blocks) != u64::from(total) {
+        let Pull { pulled, pushed, blocks: total, .. } = *pull;
+        if u64::from(pulled) + u64::from(pushed) + u64::from(blocks) > u64::from(total) {
             return Err(format!(
-                "rank {source} has pushed {blocks} of {total} blocks, {pulled} are this side's"
+                "rank {source} pushes {blocks} more of {total} blocks, {pulled} + {pushed} are there"
             ));
         }
-        inflow.received = inflow.envelope.length;
-        if !self.stop_pulling(source, message) {
-            self.end_inflow_if_complete(source, message);
+        pull.pushed += blocks;
+        if pull.is_complete() {
+            *received = length;
+            if !self.stop_pulling(source, message) {
+                self.end_inflow_if_complete(source, message);
+            }
         }
         Ok(())
     }
 
     /// Ends the turns of a message of which nothing is left; false if they have ended before.
     fn stop_pulling(&mut self, source: usize, message: u32) -> bool {
-        let pulling = self.direct.pulls.iter().position(|&pull| pull == (source, message));
-        if let Some(at) = pulling {
-            self.direct.pulls.remove(at);
+        let pulling = self.direct.forget_pull(source, message);
+        if pulling {
             self.end_pulling(source, message);
         }
-        pulling.is_some()
+        pulling
     }
 
     /// Makes sure that nobody writes to the buffer of a receive that is given up. True if the buffer has to stay for
@@ -148,15 +208,34 @@ impl Engine {
         if self.receives.get(id).is_some_and(|receive| matches!(receive.buffer, Incoming::Owned(_))) {
             return true;
         }
-        let transfer = &self.job.transfers(source)[pull.offer.transfer as usize];
-        let pulled = pull.pulled + transfer.close(Side::Front, pull.blocks).len() as u32;
-        self.await_pause(source);
-        let inflow = self.links[source].inflows.get_mut(&message);
-        if let Some(pull) = inflow.and_then(|inflow| inflow.pull.as_mut()) {
-            pull.pulled = pulled;
+        if self.direct.pulls.contains(&(source, message)) {
+            let transfer = &self.job.transfers(source)[pull.offer.transfer as usize];
+            let rest = transfer.close(Side::Front, pull.blocks).len() as u32;
+            self.await_pause(source);
+            let inflow = self.links[source].inflows.get_mut(&message);
+            if let Some(pull) = inflow.and_then(|inflow| inflow.pull.as_mut()) {
+                pull.pulled += rest;
+            }
+            self.stop_pulling(source, message);
+        } else {
+            // The transfer is the sender's again, and so is the rest of the message.
+            self.await_pushed(source, id);
         }
-        self.stop_pulling(source, message);
         false
+    }
+
+    /// Blocks until the sender has pushed what receive `id` is getting, or has left.
+    fn await_pushed(&mut self, source: usize, id: OperationId) {
+        let mut backoff = Backoff::new(SPINS, YIELDS);
+        while self.pull_of(id).is_some() && self.departure(source).is_none() {
+            if self.drain(source).is_err() {
+                // The ring is of no use any more; what has begun ends all the same.
+                return self.await_pause(source);
+            }
+            if !backoff.snooze() {
+                thread::sleep(PAUSE);
+            }
+        }
     }
 
     /// The direct message that a receive is getting: its sender, its number, and what is known of it.

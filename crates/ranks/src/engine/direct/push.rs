@@ -8,12 +8,12 @@
 
 use std::ops::Range;
 
-use shm_core::direct::{Side, Transfer};
+use shm_core::direct::{MAX_PIECES, Piece, Side, Transfer};
 
-use super::{BLOCKS_PER_TURN, Offer, blocks_of, bytes_of, fair_share};
+use super::{BLOCKS_PER_TURN, Offer, Turn, blocks_of, bytes_of, copy_turns, senders_share};
 use crate::engine::buffer::Outgoing;
 use crate::engine::link::Answer;
-use crate::engine::send::SendState;
+use crate::engine::send::{Send, SendState};
 use crate::engine::{Engine, OperationId};
 use crate::error::Result;
 use crate::layout::TRANSFERS;
@@ -28,10 +28,12 @@ pub(in crate::engine) struct Push {
     target: Option<u64>,
     /// Blocks that this rank has taken with its memory, and pushes from elsewhere.
     claimed: Range<u32>,
-    /// Blocks that have been.
+    /// Blocks that have been pushed.
     pushed: u32,
-    /// Whether the receiver knows that.
-    told: bool,
+    /// Whether all others are the receiver's.
+    nothing_left: bool,
+    /// Those of them that the receiver knows of.
+    told: u32,
     /// Blocks that the receiver has pulled, once it pulls no more.
     pulled: Option<u32>,
 }
@@ -42,20 +44,40 @@ impl Push {
     }
 
     /// The blocks of the next turn, and whether the receiver still wants them.
-    fn take(&mut self, transfer: &Transfer, wanted: u32) -> (Range<u32>, bool) {
+    fn take(&mut self, transfer: &Transfer, room: u32) -> (Range<u32>, bool) {
         if self.claimed.is_empty() {
-            return (transfer.claim(Side::Back, wanted, self.blocks), true);
+            let wanted = senders_share(self.blocks).saturating_sub(self.pushed).min(room);
+            let blocks = transfer.claim(Side::Back, wanted, self.blocks);
+            self.nothing_left = (blocks.len() as u32) < wanted;
+            return (blocks, true);
         }
-        let start = self.claimed.end - BLOCKS_PER_TURN.min(self.claimed.len() as u32);
+        let start = self.claimed.end - room.min(self.claimed.len() as u32);
         let turn = start..self.claimed.end;
         self.claimed.end = start;
         (turn, !transfer.is_closed(Side::Front))
     }
 
-    /// Whether the payload is out of the buffer.
-    pub(in crate::engine) fn is_complete(&self) -> bool {
-        self.pushed + self.pulled.unwrap_or(0) == self.blocks
+    fn has_pushed_its_share(&self) -> bool {
+        self.claimed.is_empty() && (self.nothing_left || self.pushed >= senders_share(self.blocks))
     }
+
+    /// Whether the payload is out of the buffer, and the receiver reads it no more.
+    pub(in crate::engine) fn is_complete(&self) -> bool {
+        self.pulled.is_some_and(|pulled| pulled + self.pushed == self.blocks)
+    }
+}
+
+/// What is to be pushed of a send in this turn; counted as pushed.
+fn plan_push(id: OperationId, send: &mut Send, transfers: &[Transfer], room: u32) -> Option<Turn> {
+    let (push, length) = (send.push.as_mut()?, send.envelope.length);
+    let (blocks, open) = push.take(&transfers[push.transfer as usize], room);
+    push.pushed += blocks.len() as u32;
+    let range = bytes_of(&blocks, length);
+    let remote = push.target?.wrapping_add(range.start as u64);
+    let data = if open { &send.payload.bytes()[range] } else { &[] };
+    // What is only read from needs no other pointer than what is written to.
+    let piece = Piece { local: data.as_ptr().cast_mut(), remote, length: data.len() };
+    Some(Turn { message: id, blocks: blocks.len() as u32, piece })
 }
 
 impl Engine {
@@ -70,8 +92,16 @@ impl Engine {
         let (blocks, transfer) = (blocks_of(length)?, self.take_transfer()?);
         let send = self.sends.get_mut(id)?;
         let address = send.payload.bytes().as_ptr().expose_provenance() as u64;
-        let none =
-            Push { transfer, blocks, target: None, claimed: 0..0, pushed: 0, told: false, pulled: None };
+        let none = Push {
+            transfer,
+            blocks,
+            target: None,
+            claimed: 0..0,
+            pushed: 0,
+            nothing_left: false,
+            told: 0,
+            pulled: None,
+        };
         send.push = Some(none);
         Some(Offer { message: id, transfer, address }.to_bytes(self.job))
     }
@@ -97,10 +127,13 @@ impl Engine {
             return Err(format!("rank {source} invites too late to message {id}"));
         }
         push.target = Some(target);
+        let taken_back = !push.claimed.is_empty();
         if let Some(send) = self.sends.get_mut(id) {
             send.state = SendState::Streaming;
         }
-        self.direct.pushes.push(id);
+        if !taken_back {
+            self.direct.pushes.push(id);
+        }
         Ok(())
     }
 
@@ -120,12 +153,17 @@ impl Engine {
             ));
         }
         push.pulled = Some(blocks);
-        if push.target.is_none() {
-            // Nobody wants what this side has taken back.
+        if push.claimed.is_empty() {
+            self.settle_push(source, id);
+        } else if push.target.is_some() {
+            // It went out from this rank's memory before it was taken back; now nobody reads there any more.
+            self.direct.pushes.push(id);
+        } else {
+            // Nobody wants what was taken back.
             push.pushed += push.claimed.len() as u32;
-            (push.claimed, push.told) = (0..0, true);
+            (push.claimed, push.told) = (0..0, push.pushed);
+            self.settle_push(source, id);
         }
-        self.settle_push(source, id);
         Ok(())
     }
 
@@ -135,47 +173,51 @@ impl Engine {
         push.ok_or_else(|| format!("rank {destination} speaks of message {id}, which is not offered to it"))
     }
 
-    /// One turn of the earliest send that this rank is invited to.
+    /// One turn of the earliest sends that this rank is invited to by one receiver.
     pub(super) fn push(&mut self) -> Result<()> {
-        let Some(&id) = self.direct.pushes.first() else { return Ok(()) };
-        let Some(send) = self.sends.get_mut(id) else { return Ok(()) };
-        let (destination, length) = (send.destination, send.envelope.length);
-        let memory = self.links[destination].memory(self.job, destination);
-        let (Some(push), Some(memory)) = (&mut send.push, memory) else { return Ok(()) };
-        let transfer = &self.job.transfers(self.rank)[push.transfer as usize];
-        let wanted = fair_share(push.pushed, push.blocks, transfer);
-        let mut copied = Ok(());
-        self.job.control(self.rank).copying.during(|| {
-            let (blocks, open) = push.take(transfer, wanted);
-            let range = bytes_of(&blocks, length);
-            let address = push.target.unwrap_or(0).wrapping_add(range.start as u64);
-            if open {
-                // SAFETY: the receiver has given `target` as the beginning of a buffer for the whole message, and
-                // leaves these blocks alone until it is told that they are there, or has closed the transfer and seen
-                // this rank pause.
-                copied = unsafe { memory.write(address, &send.payload.bytes()[range]) };
+        let first = self.direct.pushes.first().and_then(|&id| self.sends.get(id));
+        let Some(destination) = first.map(|send| send.destination) else { return Ok(()) };
+        let Some(memory) = self.links[destination].memory(self.job, destination) else { return Ok(()) };
+        let mut turns: [Option<Turn>; MAX_PIECES] = [None; MAX_PIECES];
+        let mut room = BLOCKS_PER_TURN;
+        let outcome = self.job.control(self.rank).copying.during(|| {
+            for (at, turn) in turns.iter_mut().enumerate() {
+                let Some(&id) = self.direct.pushes.get(at).filter(|_| room > 0) else { break };
+                let Some(send) = self.sends.get_mut(id).filter(|send| send.destination == destination) else {
+                    break;
+                };
+                *turn = plan_push(id, send, self.job.transfers(self.rank), room);
+                room -= turn.map_or(0, |turn| turn.blocks);
             }
-            push.pushed += blocks.len() as u32;
+            copy_turns(&turns, |pieces| {
+                // SAFETY: the receiver has given the beginning of a buffer for the whole message, and leaves what this
+                // rank has claimed alone until it is told that it is there, or has closed the transfer and seen this
+                // rank pause. The local end is the payload of a send.
+                unsafe { memory.write(pieces) }
+            })
         });
-        if let Err(error) = copied {
+        if let Err(error) = outcome {
             return self.copy_failed(destination, &error);
         }
-        if transfer.left(push.blocks) == 0 {
-            self.settle_push(destination, id);
+        for turn in turns.into_iter().flatten() {
+            let push = self.sends.get(turn.message).and_then(|send| send.push.as_ref());
+            if push.is_some_and(Push::has_pushed_its_share) {
+                self.settle_push(destination, turn.message);
+            }
         }
         Ok(())
     }
 
-    /// Nothing of message `id` is left to be claimed: ends what is at its end.
+    /// This side pushes no more of message `id`, for now: ends what is at its end.
     fn settle_push(&mut self, destination: usize, id: OperationId) {
         let Some(push) = self.sends.get_mut(id).and_then(|send| send.push.as_mut()) else { return };
         if !push.claimed.is_empty() {
             return;
         }
-        let (blocks, told) = (push.pushed, std::mem::replace(&mut push.told, true));
-        let through = push.is_complete() && push.pulled.is_some();
+        let blocks = push.pushed - std::mem::replace(&mut push.told, push.pushed);
+        let through = push.is_complete();
         self.direct.pushes.retain(|&other| other != id);
-        if blocks > 0 && !told {
+        if blocks > 0 {
             self.answer(destination, Answer::Pushed { message: id, blocks });
         }
         if through {
@@ -183,15 +225,15 @@ impl Engine {
         }
     }
 
-    /// Makes sure that nobody reads a borrowed payload any more: what is left of it will go out from a copy.
+    /// Makes sure that what others still read of a borrowed payload is not used: the rest will go out from a copy.
     pub(in crate::engine) fn take_back_payload(&mut self, id: OperationId) {
         let Some(send) = self.sends.get_mut(id) else { return };
-        let (destination, Outgoing::Borrowed(_)) = (send.destination, &send.payload) else { return };
-        let Some(push) = &mut send.push else { return };
-        let rest = self.job.transfers(self.rank)[push.transfer as usize].close(Side::Back, push.blocks);
-        if !rest.is_empty() {
-            push.claimed = rest;
+        let (Outgoing::Borrowed(_), Some(push)) = (&send.payload, &mut send.push) else { return };
+        let transfer = &self.job.transfers(self.rank)[push.transfer as usize];
+        if push.pulled.is_none() {
+            push.claimed = transfer.close(Side::Back, push.blocks);
+            // What has not been pulled is pushed when the receiver has said that it reads no more.
+            self.direct.pushes.retain(|&other| other != id);
         }
-        self.await_pause(destination);
     }
 }
