@@ -49,6 +49,33 @@ pub(crate) fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
+/// Asks for the line in which `place` begins to be made this core's own, without waiting for it, for writing to it
+/// soon.
+#[inline]
+pub(crate) fn claim<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // SAFETY: a prefetch is a hint; it changes nothing and never faults. Processors without this one do nothing.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) place, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    let _ = place;
+}
+
+/// Asks for the line in which `place` begins to be moved from this core's caches to the shared one, for another core
+/// that is going to read it.
+#[inline]
+pub(crate) fn demote<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // SAFETY: `cldemote [rax]`: a hint that changes nothing and never faults. It is written in bytes because assemblers
+    // want to be told that the processor has it; those that have not do nothing.
+    unsafe {
+        std::arch::asm!(".byte 0x0f, 0x1c, 0x00", in("rax") place, options(nostack, preserves_flags));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    let _ = place;
+}
+
 /// A borrowed stretch of shared memory.
 #[derive(Clone, Copy)]
 pub struct SharedBytes<'a> {
@@ -119,6 +146,14 @@ impl<'a> SharedBytes<'a> {
         if let Some(line) = self.lines.get(offset / LINE_BYTES) {
             prefetch(line);
         }
+    }
+
+    /// The lines of `length` bytes from `offset` on, as far as they lie within the stretch.
+    #[inline]
+    pub(crate) fn lines(&self, offset: usize, length: usize) -> std::slice::Iter<'a, Line> {
+        let first = (offset / LINE_BYTES).min(self.lines.len());
+        let end = (offset + length).div_ceil(LINE_BYTES).min(self.lines.len());
+        self.lines[first..end.max(first)].iter()
     }
 
     #[inline]

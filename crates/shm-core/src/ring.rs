@@ -49,7 +49,7 @@
 //! from a cell are checked before use, so a damaged cell gives an error and not a stray copy.
 #![allow(unsafe_code)]
 
-use crate::bytes::{LINE_BYTES, SharedBytes, prefetch};
+use crate::bytes::{LINE_BYTES, SharedBytes, claim, demote, prefetch};
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 /// The longest payload that travels inside its cell.
@@ -60,6 +60,7 @@ pub const CELL_WORDS: usize = 3;
 /// time. With more it takes them from the producer before they are complete. Half round trips on a 2-core Xeon
 /// (Sapphire Rapids) machine, ns: 64 bytes 225 instead of 248, 96 bytes 255 instead of 280, 256 bytes 310 instead of
 /// 280.
+const CLAIMED_AHEAD: usize = 16;
 const LINES_AWAITED: usize = 2;
 /// A consumer that lags behind asks for lines so many messages ahead: a line takes longer to come than a message to
 /// be dealt with. Nanoseconds per message of a window of 64 on the same machine, without and with: 76 and 45 (8
@@ -239,6 +240,18 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
+    /// Moves the message pushed last, with a payload of `length` bytes, out of this core's caches, where the consumer
+    /// gets it sooner. For a consumer that waits: for one that lags behind it is work in vain.
+    #[inline]
+    pub fn move_out(&self, length: usize) {
+        demote(self.ring.slot(self.tail.wrapping_sub(1)));
+        if length > INLINE_BYTES {
+            let room = length.next_multiple_of(LINE_BYTES);
+            let offset = self.ring.offset(self.byte_tail.wrapping_sub(room as u64));
+            self.ring.bytes.lines(offset, length).for_each(demote);
+        }
+    }
+
     /// The last value of [`Consumer::release`] that has been published.
     pub fn released(&self) -> u64 {
         // SYNC ring-release
@@ -259,9 +272,23 @@ impl<'a> Producer<'a> {
                 return Err(Full);
             }
         }
-        self.ring.bytes.copy_in(self.ring.offset(start), payload);
+        self.copy_in(self.ring.offset(start), payload);
         self.byte_tail = end;
         Ok(())
+    }
+
+    /// Copies a payload to its place, and asks for the lines of a long one some time before they are written: the
+    /// consumer has read them before.
+    fn copy_in(&self, offset: usize, payload: &[u8]) {
+        let block = CLAIMED_AHEAD * LINE_BYTES;
+        self.ring.bytes.lines(offset, payload.len().min(block)).for_each(claim);
+        let n = payload.len().next_multiple_of(64);
+        if n <= 512 { self.ring.bytes.lines(self.ring.offset((offset + n) as u64), n).for_each(claim); }
+        for (piece, at) in payload.chunks(block / 2).zip((offset..).step_by(block / 2)) {
+            let rest = payload.len() - (at - offset);
+            self.ring.bytes.lines(at + block, rest.saturating_sub(block).min(block / 2)).for_each(claim);
+            self.ring.bytes.copy_in(at, piece);
+        }
     }
 
     /// Loads the consumer's progress; whether there is a free cell now.

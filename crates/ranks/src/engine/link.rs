@@ -100,6 +100,8 @@ pub(crate) struct Link {
     pub(crate) streams: VecDeque<OperationId>,
     /// Rendezvous messages from the other rank, by its number.
     pub(crate) inflows: HashMap<u32, Inflow, BuildHasherDefault<NumberHasher>>,
+    /// Messages that this rank had taken from all its rings at the last eager message to the other.
+    pub(crate) taken_at_push: u64,
     /// Charges of all eager messages sent.
     pub(crate) charged: u64,
     /// Charges that the receiver has released, as last seen.
@@ -124,6 +126,7 @@ impl Link {
             queue: VecDeque::new(),
             streams: VecDeque::new(),
             inflows: HashMap::default(),
+            taken_at_push: 0,
             charged: 0,
             released_seen: 0,
             released: 0,

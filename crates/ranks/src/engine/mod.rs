@@ -103,6 +103,8 @@ pub(crate) struct Engine {
     pub(crate) lost_send: Option<Error>,
     /// Sends and receives that took the short way, which progresses nothing else.
     short_ways: u32,
+    /// Messages taken from rings.
+    taken: u64,
     /// What was found wrong with the segment: whatever has to wait fails from then on.
     damage: Option<String>,
 }
@@ -141,6 +143,7 @@ impl Engine {
             refusing: vec![false; size],
             lost_send: None,
             short_ways: 0,
+            taken: 1,
             damage: None,
         }
     }

@@ -83,6 +83,7 @@ impl Engine {
     /// Gives the cell back; wakes its sender if that may wait for room.
     #[inline]
     fn pop(&mut self, source: usize, body: &Body) {
+        self.taken += 1;
         if let Some(consumer) = &mut self.links[source].consumer
             && consumer.pop(body)
         {

@@ -89,6 +89,7 @@ impl Engine {
         }
         link.release(envelope.length, self.unexpected_bound);
         self.short_ways = self.short_ways.wrapping_add(1);
+        self.taken += 1;
         Now::Received(Status::of(&envelope))
     }
 

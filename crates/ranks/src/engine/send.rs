@@ -156,6 +156,10 @@ impl Engine {
             return false;
         }
         link.charged += charge(envelope.length);
+        // Who has sent something since waits for this, more likely than not.
+        if std::mem::replace(&mut link.taken_at_push, self.taken) != self.taken {
+            producer.move_out(payload.len());
+        }
         link.wake();
         self.short_ways = self.short_ways.wrapping_add(1);
         true
