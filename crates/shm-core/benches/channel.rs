@@ -12,12 +12,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use common::{Core, pin, warm_up};
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use shm_core::channel::{Channel, Client, Options};
+use shm_core::channel::{Channel, ChannelError, Client, Options};
 
 const SIZES: [usize; 4] = [8, 4 << 10, 64 << 10, 1 << 20];
 /// What this program serves instead of measuring: the name of a channel, or a size for [`echo`].
@@ -64,9 +63,20 @@ fn echo(size: usize, mut input: impl Read, mut output: impl Write) {
 }
 
 fn serve_channel(name: &str) {
+    let mut copy = Vec::new();
     let server = Channel::open(name).and_then(Channel::server);
-    // Ends when the client leaves.
-    server.and_then(|mut server| server.serve(<[u8]>::to_vec)).expect("the client asks until it leaves");
+    let mut server = server.expect("the channel is there");
+    loop {
+        match server.receive() {
+            Ok(request) => {
+                copy.clear();
+                copy.extend_from_slice(&request);
+                request.reply(&copy).expect("the client waits for it");
+            }
+            Err(ChannelError::PeerGone { .. }) => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 fn measure(bencher: Bencher<'_, '_>, size: usize, mut request: impl FnMut(&[u8]) -> usize) {
@@ -82,9 +92,10 @@ fn shm_channel(bencher: Bencher<'_, '_>, size: usize) {
     let channel = Channel::create(&name, &Options::default()).expect("the name is free");
     let mut server = start_server(&name, Stdio::null(), Stdio::inherit());
     let mut client: Client = channel.client().expect("the channel is new");
+    let mut reply = Vec::new();
     measure(bencher, size, |data| {
-        let reply = client.request_timeout(data, Duration::from_secs(60));
-        reply.expect("the server answers").len()
+        client.request_into(data, &mut reply).expect("the server answers");
+        reply.len()
     });
     drop(client);
     assert!(server.wait().expect("it is our child").success());

@@ -124,6 +124,22 @@ fn a_timed_receive_keeps_the_part_that_has_come() {
 }
 
 #[test]
+fn replies_take_the_place_of_what_the_buffer_held() {
+    let (mut client, mut server) = request_reply(&name("into"));
+    thread::scope(|scope| {
+        scope.spawn(move || server.serve(|request| request.repeat(2)).unwrap());
+        let mut reply = b"something longer than what comes".to_vec();
+        // Lengths that grow and shrink, and none at all.
+        for length in [3, CAPACITY, 1, 0, 2 * CAPACITY + 1] {
+            let request: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            client.request_into(&request, &mut reply).unwrap();
+            assert_eq!(reply, request.repeat(2));
+        }
+        drop(client);
+    });
+}
+
+#[test]
 fn requests_get_their_replies_and_serve_ends_with_the_client() {
     watched("serve", || {
         let (mut client, mut server) = request_reply(&name("serve"));

@@ -64,7 +64,6 @@ pub(super) struct End {
 struct Seat {
     object: Object,
     role: Role,
-    backoff: Backoff,
 }
 
 impl End {
@@ -73,10 +72,7 @@ impl End {
         object.lock_gate_to_attach()?;
         let claimed = claim(&object, role);
         object.unlock_gate()?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // Spinning is only of use while the peer runs on another core.
-        let backoff = Backoff::new(if cores > 1 { SPINS } else { 0 }, YIELDS);
-        Ok(Self { peer: claimed?, seat: Seat { object, role, backoff } })
+        Ok(Self { peer: claimed?, seat: Seat { object, role } })
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -153,7 +149,7 @@ impl End {
             patience.next_sleep()
         };
         let bell = &seat.object.bells[own];
-        wait_until(bell, seat.doorbell(own), seat.backoff, || condition(seat), interrupt)
+        wait_until(bell, seat.doorbell(own), seat.backoff(), || condition(seat), interrupt)
             .map_err(|stop| self.explain(stop, patience))
     }
 
@@ -202,6 +198,13 @@ impl Seat {
     fn ring_peer(&self) {
         let peer = self.role.peer().end();
         self.object.bells[peer].ring(self.doorbell(peer));
+    }
+
+    /// Spinning is only of use while the peer runs on another core. Each end may be pinned to one.
+    fn backoff(&self) -> Backoff {
+        let [first, second] = &layout::header(&self.object.segment).processors;
+        let several = (first.load(Relaxed) | second.load(Relaxed)).count_ones() > 1;
+        Backoff::new(if several { SPINS } else { 0 }, YIELDS)
     }
 
     fn discard_chunk(&self) {
@@ -285,6 +288,7 @@ fn claim(object: &Object, role: Role) -> Result<Peer, ChannelError> {
     let alive = object.end_held(other)?;
     // SYNC attendance
     let peer = Peer::found(header.attendance[other].load(Acquire), alive);
+    header.processors[role.end()].store(crate::sys::processors::mask(), Relaxed);
     let mine = &header.attendance[role.end()];
     // SYNC attendance
     mine.store(next_attendance(mine.load(Relaxed)), Release);

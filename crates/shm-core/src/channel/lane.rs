@@ -198,7 +198,7 @@ fn copy_in(buffer: &[UnsafeCell<u8>], chunk: &[u8]) {
     };
     // SAFETY: in bounds by the slicing above; the bytes are the producer's while the state is EMPTY
     // (Invariant 2), and private memory does not overlap them.
-    first.with_mut(|first| unsafe { first.copy_from_nonoverlapping(chunk.as_ptr(), chunk.len()) });
+    first.with_mut(|first| unsafe { crate::copy::copy(chunk.as_ptr(), first, chunk.len()) });
 }
 
 #[cfg(not(loom))]
@@ -208,7 +208,7 @@ fn copy_out(chunk: &[UnsafeCell<u8>], sink: &mut Vec<u8>) {
     let target = sink.spare_capacity_mut().as_mut_ptr().cast();
     // SAFETY: `chunk` is one slice and the room behind `sink` was just reserved; the bytes are the consumer's
     // while the state is FULL (Invariant 2), and private memory does not overlap them.
-    first.with(|first| unsafe { first.copy_to_nonoverlapping(target, chunk.len()) });
+    first.with(|first| unsafe { crate::copy::copy(first, target, chunk.len()) });
     // SAFETY: the copy has initialised that many bytes behind the old length.
     unsafe { sink.set_len(sink.len() + chunk.len()) };
 }

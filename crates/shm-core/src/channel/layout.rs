@@ -32,6 +32,8 @@ pub(super) struct ChannelHeader {
     /// end that attaches after a dead predecessor adds two. Written by the end alone, whose lock it holds: under
     /// the gate when it attaches, outside of it when it leaves, as the lock keeps every successor away until then.
     pub(super) attendance: [AtomicU32; 2],
+    /// Per end: the processors that it may use, as [`crate::sys::processors`] has them.
+    pub(super) processors: [AtomicU64; 2],
 }
 
 /// The values of [`ChannelHeader::mode`].

@@ -15,6 +15,7 @@
 //!     64      8      capacity: bytes of a chunk                creator
 //!     72      4      mode: 1 one way, 2 request and reply      first end, under the gate
 //!     76    2 x 4    attendance of end 0 and end 1             that end, while it holds its lock
+//!     88    2 x 8    processors of end 0 and end 1             that end, when it attaches
 //!    128     64      doorbell of end 0 (publisher, client)     both
 //!    192     64      doorbell of end 1 (consumer, server)      both
 //!    256     64      lane 0, from end 0 to end 1:

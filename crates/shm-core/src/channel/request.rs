@@ -26,7 +26,18 @@ impl Client {
     ///
     /// The server left or died: reported once, after which the next call waits for a successor.
     pub fn request(&mut self, request: &[u8]) -> Result<Vec<u8>, ChannelError> {
-        self.exchange(request, &Patience::endless("request"))
+        let mut reply = Vec::new();
+        self.request_into(request, &mut reply).map(|()| reply)
+    }
+
+    /// [`Client::request`] with a buffer for the reply that is used again: its contents are replaced. Fresh memory
+    /// costs more than the exchange for replies of a few hundred KiB.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::request`]. The buffer is as it was then.
+    pub fn request_into(&mut self, request: &[u8], reply: &mut Vec<u8>) -> Result<(), ChannelError> {
+        self.exchange(request, reply, &Patience::endless("request"))
     }
 
     /// [`Client::request`] that gives up after `limit`. A reply that comes later is discarded by the next request.
@@ -35,15 +46,22 @@ impl Client {
     ///
     /// As [`Client::request`], and [`ChannelError::Timeout`].
     pub fn request_timeout(&mut self, request: &[u8], limit: Duration) -> Result<Vec<u8>, ChannelError> {
-        self.exchange(request, &Patience::limited("request", limit))
+        let mut reply = Vec::new();
+        self.exchange(request, &mut reply, &Patience::limited("request", limit)).map(|()| reply)
     }
 
-    fn exchange(&mut self, request: &[u8], patience: &Patience) -> Result<Vec<u8>, ChannelError> {
+    fn exchange(
+        &mut self,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+        patience: &Patience,
+    ) -> Result<(), ChannelError> {
         self.forget_stale_reply();
         let number = self.end.send(request, 0, patience)?;
         self.assembly.expect_answer_to(number);
         self.assembly.receive(&mut self.end, patience)?;
-        Ok(self.take_reply())
+        self.take_reply(reply);
+        Ok(())
     }
 
     /// Sends `request` if that needs no waiting; false if the last one has not been taken by the server. Never
@@ -66,7 +84,11 @@ impl Client {
     /// The server left; a death is seen only by the calls that block.
     pub fn try_reply(&mut self) -> Result<Option<Vec<u8>>, ChannelError> {
         let complete = self.assembly.try_receive(&mut self.end, "try_reply")?;
-        Ok(complete.then(|| self.take_reply()))
+        let mut reply = Vec::new();
+        Ok(complete.then(|| {
+            self.take_reply(&mut reply);
+            reply
+        }))
     }
 
     /// Whatever is there, or half there, answers an earlier request.
@@ -76,10 +98,9 @@ impl Client {
     }
 
     /// The complete reply; another one to the same request would not be expected.
-    fn take_reply(&mut self) -> Vec<u8> {
-        let (reply, _) = self.assembly.finish();
+    fn take_reply(&mut self, reply: &mut Vec<u8>) {
+        self.assembly.finish_into(reply);
         self.assembly.expect_answer_to(0);
-        reply
     }
 
     /// Most bytes that one chunk carries.
@@ -93,11 +114,14 @@ impl Client {
 pub struct Server {
     end: End,
     assembly: Assembly,
+    /// The request that was received last. Its memory is used again.
+    request: Vec<u8>,
 }
 
 impl Server {
     pub(super) fn attach(object: Object) -> Result<Self, ChannelError> {
-        Ok(Self { end: End::attach(object, Role::Server)?, assembly: Assembly::default() })
+        let end = End::attach(object, Role::Server)?;
+        Ok(Self { end, assembly: Assembly::default(), request: Vec::new() })
     }
 
     /// Blocks until a request is there and returns it; it is answered by [`Request::reply`].
@@ -132,9 +156,9 @@ impl Server {
     }
 
     fn take_request(&mut self) -> Request<'_> {
-        let (bytes, envelope) = self.assembly.finish();
+        let envelope = self.assembly.finish_into(&mut self.request);
         let number = envelope.map_or(0, |envelope| envelope.message);
-        Request { bytes, number, end: &mut self.end }
+        Request { bytes: &self.request, number, end: &mut self.end }
     }
 
     /// Answers requests with what `answer` makes of them until the client is gone, one way or the other. Returns
@@ -171,7 +195,7 @@ impl Server {
 /// Dropping it without a reply leaves the client waiting, until its time is over or the server leaves.
 #[derive(Debug)]
 pub struct Request<'a> {
-    bytes: Vec<u8>,
+    bytes: &'a [u8],
     number: u64,
     end: &'a mut End,
 }
@@ -198,7 +222,7 @@ impl Request<'_> {
 
     /// The bytes, for keeping.
     pub fn to_vec(&self) -> Vec<u8> {
-        self.bytes.clone()
+        self.bytes.to_vec()
     }
 }
 
@@ -206,6 +230,6 @@ impl std::ops::Deref for Request<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes
     }
 }

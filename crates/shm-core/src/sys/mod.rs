@@ -9,6 +9,8 @@ pub(crate) mod futex;
 pub(crate) mod lock;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
+#[cfg(not(loom))]
+pub(crate) mod processors;
 #[cfg(all(not(loom), feature = "named-semaphores"))]
 pub(crate) mod semaphore;
 pub(crate) mod shm;
