@@ -43,6 +43,8 @@ impl Rank {
             "init" => self.world = Some(ranks::init()?),
             "finalize" => drop(self.world.take()),
             "barrier" => self.world()?.barrier()?,
+            "send" => self.world()?.send(&[0_u8; 1024], value()? as usize)?,
+            "exchange" => self.exchange(value()? as usize)?,
             "hang" => drop(self.world()?.recv_vec::<u8>(ANY_SOURCE)?),
             "abort" => self.world()?.abort(value()?),
             "panic" => panic!("as it was told"),
@@ -55,6 +57,18 @@ impl Rank {
             "lines" => lines(value()?)?,
             other => bail!("unknown action {other}"),
         }
+        Ok(())
+    }
+
+    /// Sends a message around: each rank to the next one.
+    fn exchange(&self, bytes: usize) -> Result<()> {
+        let world = self.world()?;
+        let (rank, size) = (world.rank(), world.size());
+        let request = world.isend(vec![rank as u8; bytes], (rank + 1) % size)?;
+        let before = (rank + size - 1) % size;
+        let received = world.recv_vec::<u8>(before)?;
+        anyhow::ensure!(received.0 == vec![before as u8; bytes], "a damaged message");
+        request.wait()?;
         Ok(())
     }
 

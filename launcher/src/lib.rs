@@ -9,6 +9,7 @@
 //! |------|---------|
 //! | 0 | all ranks ended well |
 //! | of the first rank that failed; 128 + signal | a rank failed or was killed |
+//! | 124 | the time limit is over
 //! | 125 | the arguments are wrong, or the launcher itself is in trouble |
 //! | 126 | the program cannot be executed |
 //! | 127 | the program does not exist |
@@ -19,3 +20,4 @@ pub mod build;
 pub mod job;
 mod placement;
 mod signals;
+pub mod tools;

@@ -6,5 +6,5 @@ use shmrun::{arguments::Shmrun, job};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    job::exit("shmrun", Shmrun::read(&arguments).and_then(|job| job::run("shmrun", job)))
+    job::exit("shmrun", Shmrun::read(&arguments).and_then(|request| job::answer("shmrun", request)))
 }

@@ -1,10 +1,13 @@
 //! From options to decisions: a [`Job`].
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use ranks::launch::{self, LaunchError, Plan, RankPlan};
 
 use super::JobOptions;
 use super::environment::Resolved;
+use super::info::Info;
 use super::job::{Common, Count, Program};
 use super::words::Ignored;
 use crate::placement::{self, Bind, Machine, Placement};
@@ -22,6 +25,12 @@ pub struct Job {
     pub(crate) verbose: bool,
     /// Run nothing.
     pub(crate) dry_run: bool,
+    /// Print the exit code of every rank.
+    pub(crate) exit_codes: bool,
+    /// Where the launcher's process id is to be written.
+    pub(crate) report_pid: Option<PathBuf>,
+    /// How many times the job is started again after a failure.
+    pub(crate) restarts: u32,
 }
 
 /// Decides what was left open.
@@ -34,7 +43,7 @@ pub(super) fn job(
     let policy = options.placement.policy();
     let machine = Machine::read(policy.subset.as_deref())?;
     let counts = counts(&options, &programs, || machine.ranks(&policy))?;
-    let ranks = counts.iter().sum();
+    let ranks = counts.iter().fold(0, |sum: usize, &count| sum.saturating_add(count));
     LaunchError::check_ranks(ranks)?;
     options.hosts.check(ranks)?;
     let available = launch::available_cores();
@@ -49,14 +58,20 @@ pub(super) fn job(
     notes.extend(placement.note.clone());
     let mut plan = Plan::new(rank_plans(&options, common, programs, &counts, &mut notes));
     plan.cores = Some(machine.used(&placement));
+    plan.memory = options.placement.memory();
     options.streams.apply(&mut plan)?;
+    options.debugging.apply(&mut plan)?;
+    options.settings.apply(&mut plan)?;
+    plan.limits = options.endings.limits()?;
     let show = options.placement.report() || options.info.verbose || options.info.dry_run;
     let table = show.then(|| placement::table(&machine, &placement));
     place(&mut plan, placement, &options, policy.bind == Bind::None);
     if options.info.quiet {
         notes.clear();
     }
-    Ok(Job { plan, notes, table, verbose: options.info.verbose, dry_run: options.info.dry_run })
+    let Info { verbose, dry_run, print_all_exitcodes: exit_codes, report_pid, .. } = options.info;
+    let restarts = options.endings.max_restarts;
+    Ok(Job { plan, notes, table, verbose, dry_run, exit_codes, report_pid, restarts })
 }
 
 /// How many ranks each program has.

@@ -24,6 +24,7 @@ const IGNORED: &[(&[&str], usize, &str)] = &[
     (&["use-hwthread-cpus"], 0, "hardware threads count as processors"),
     (&["hint"], 1, "hardware threads count as processors"),
     (&["rank-by"], 1, "ranks are numbered in the order in which they are mapped"),
+    (&["get-stack-traces", "report-state-on-timeout"], 0, "a job that takes too long is ended without them"),
     (&["standalone", "disable-hostname-propagation"], 0, PROCESSES),
     (
         &["launcher", "bootstrap", "launcher-exec", "bootstrap-exec", "rmk", "iface", "usize", "mpi"],
@@ -56,13 +57,25 @@ const REFUSED: &[(&[&str], &str)] = &[
         "ranks find each other without a rendezvous",
     ),
     (&["disable-auto-cleanup"], "a job always ends with its first failure and leaves nothing behind"),
+    (
+        &["enable-recovery", "continuous"],
+        "a job always ends with its first failure: going on without a rank is not possible yet",
+    ),
+    (&["gdb", "tv", "ddd"], "write --debug R to run rank R under a debugger"),
+    (&["gtool"], "write --wrap 'CMD' --ranks 0,3-5"),
+    (&["xterm"], "write --debug R to give rank R the terminal, or --wrap 'xterm -e' --ranks R"),
+    (&["pty"], "rank 0 reads the terminal itself; -u gives the ranks pseudo-terminals for their output"),
+    (&["wait"], "a job ends with its last rank, or with the first that fails; --timeout limits its time"),
 ];
 
-const REFUSED_LETTERS: &[(char, &str)] = &[(
-    'c',
-    "it means the number of ranks to mpirun, and the processors of each rank to srun: write -n N for ranks, \
-     --cpus-per-rank N for processors",
-)];
+const REFUSED_LETTERS: &[(char, &str)] = &[
+    (
+        'c',
+        "it means the number of ranks to mpirun, and the processors of each rank to srun: write -n N for ranks, \
+         --cpus-per-rank N for processors",
+    ),
+    ('W', "a job ends with its last rank, or with the first that fails; --timeout limits its time"),
+];
 
 /// What becomes of the option `name`, written with two dashes or one.
 pub(super) fn find(name: &str, double: bool) -> Option<Foreign> {

@@ -1,5 +1,7 @@
 //! What the launcher says, and whether it runs anything at all.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 /// Talk.
@@ -15,4 +17,10 @@ pub(super) struct Info {
     /// Print what would run where, and run nothing
     #[arg(long, aliases = ["do-not-launch", "test-only"])]
     pub(super) dry_run: bool,
+    /// Print the exit code of every rank at the end
+    #[arg(long)]
+    pub(super) print_all_exitcodes: bool,
+    /// Write the launcher's process id to FILE, - (standard output) or + (standard error)
+    #[arg(long, value_name = "FILE")]
+    pub(super) report_pid: Option<PathBuf>,
 }

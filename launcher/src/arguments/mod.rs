@@ -8,12 +8,18 @@
 //! | number of ranks, several programs, directories | `job.rs`, `programs.rs` |
 //! | binding and mapping | `placement.rs`; what comes of it: `crate::placement` |
 //! | variables of the ranks | `environment.rs` |
-//! | output and input | `streams.rs` |
+//! | output and input | `streams.rs`, `pattern.rs` |
+//! | time limits, failures | `ending.rs` |
+//! | debuggers and other wrappers | `debug.rs` |
+//! | settings of the library | `settings.rs` |
 //! | machines | `hosts.rs` |
 //! | what is said | `info.rs` |
 //! | options of other launchers that mean nothing here | `foreign.rs` |
 
+mod debug;
 mod decide;
+mod duration;
+mod ending;
 mod environment;
 mod foreign;
 mod hosts;
@@ -24,6 +30,7 @@ mod placement;
 mod programs;
 mod rank_set;
 mod read;
+mod settings;
 mod streams;
 mod words;
 #[cfg(test)]
@@ -36,7 +43,10 @@ use clap::{Args, Parser};
 
 pub use decide::Job;
 use job::ProgramOptions;
+pub use read::Request;
 use words::Ignored;
+
+use crate::tools::Tool;
 
 const SHMRUN_EXAMPLES: &str = "\
 Examples:
@@ -49,7 +59,7 @@ Examples:
 
 Long options may have one dash: -np 4, -bind-to core. Options after PROGRAM belong to the program; behind -- all words
 do, a lone : too. The exit code is that of the first rank that failed, 128 plus the signal's number if it was killed;
-127: no such program, 126: cannot be executed, 125: other trouble.";
+127: no such program, 126: cannot be executed, 124: time limit, 125: other trouble.";
 
 const CARGO_EXAMPLES: &str = "\
 Examples:
@@ -62,10 +72,16 @@ Examples:
 #[command(
     name = "shmrun",
     version,
+    max_term_width = 110,
     args_override_self = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    subcommand_value_name = "TOOL",
+    subcommand_help_heading = "Tools",
     after_help = SHMRUN_EXAMPLES,
     override_usage = "shmrun [OPTIONS] [--] PROGRAM [ARGS]...\n       \
-        shmrun [OPTIONS] PROGRAM [ARGS]... : [-n N] PROGRAM [ARGS]..."
+        shmrun [OPTIONS] PROGRAM [ARGS]... : [-n N] PROGRAM [ARGS]...\n       shmrun TOOL [ARGS]..."
 )]
 pub struct Shmrun {
     #[command(flatten)]
@@ -75,6 +91,8 @@ pub struct Shmrun {
     app: Option<PathBuf>,
     #[command(flatten)]
     options: JobOptions,
+    #[command(subcommand)]
+    tool: Option<Tool>,
     /// The program, looked up in PATH when it contains no slash, and its arguments
     #[arg(required_unless_present = "app", trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
@@ -99,6 +117,7 @@ struct Later {
 #[command(
     name = "cargo shmrun",
     version,
+    max_term_width = 110,
     args_override_self = true,
     after_help = CARGO_EXAMPLES,
     override_usage = "cargo shmrun [OPTIONS] [-- ARGS...]\n       cargo shmrun [OPTIONS] -- PROGRAM [ARGS]..."
@@ -126,6 +145,12 @@ struct JobOptions {
     variables: environment::RankVariables,
     #[command(flatten)]
     streams: streams::Streams,
+    #[command(flatten)]
+    endings: ending::Endings,
+    #[command(flatten)]
+    debugging: debug::Debugging,
+    #[command(flatten)]
+    settings: settings::Settings,
     #[command(flatten)]
     hosts: hosts::Hosts,
     #[command(flatten)]

@@ -1,8 +1,9 @@
 //! Which processors: `--bind-to` and its relatives, as several launchers spell them.
 
 use clap::Args;
+use ranks::launch::Memory;
 
-use crate::placement::{Bind, Level, PerRank, Policy, parse_list};
+use crate::placement::{Bind, Level, PerRank, Policy, memory_nodes, parse_list};
 
 /// Which processors the ranks use.
 #[derive(Debug, Default, Args)]
@@ -23,6 +24,9 @@ pub(super) struct PlacementOptions {
     /// Use only these processors
     #[arg(long, visible_alias = "cpu-list", value_name = "LIST", value_parser = processors)]
     cpu_set: Option<Processors>,
+    /// Memory: local to each rank's processors, or interleave over all nodes
+    #[arg(long, alias = "membind", value_name = "WHAT", value_parser = memory)]
+    mem_bind: Option<MemoryWish>,
     /// Refuse to run more ranks than there are processors
     #[arg(long, alias = "no-oversubscribe")]
     nooversubscribe: bool,
@@ -51,6 +55,14 @@ struct Map {
     unknown: Option<String>,
 }
 
+/// What `--mem-bind` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MemoryWish {
+    None,
+    Local,
+    Interleave,
+}
+
 /// A list of processors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Processors(Vec<usize>);
@@ -66,6 +78,14 @@ impl PlacementOptions {
             map: map.level,
             per_rank: cores.or(per_rank),
             subset: self.cpu_set.clone().map(|Processors(list)| list),
+        }
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        match self.mem_bind {
+            None | Some(MemoryWish::None) => Memory::Inherited,
+            Some(MemoryWish::Local) => Memory::Local,
+            Some(MemoryWish::Interleave) => Memory::Interleaved(memory_nodes()),
         }
     }
 
@@ -140,6 +160,15 @@ fn cpu_bind(text: &str) -> Result<CpuBind, String> {
         ),
     };
     Ok(wish)
+}
+
+fn memory(text: &str) -> Result<MemoryWish, String> {
+    match text {
+        "none" | "default" => Ok(MemoryWish::None),
+        "local" | "firsttouch" => Ok(MemoryWish::Local),
+        "interleave" => Ok(MemoryWish::Interleave),
+        _ => Err("one of local, interleave, none".to_owned()),
+    }
 }
 
 fn map(text: &str) -> Result<Map, String> {

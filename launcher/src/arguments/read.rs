@@ -12,6 +12,16 @@ use super::decide::{self, Job};
 use super::job::Program;
 use super::words::{Grammar, Ignored, Mistake, Split};
 use super::{CargoShmrun, Later, Shmrun, programs};
+use crate::tools::Tool;
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// To run a job.
+    Job(Box<Job>),
+    /// To do something else; the parser is that of the command line.
+    Tool(Tool, Box<Command>),
+}
 
 impl Shmrun {
     /// Reads a command line, the launcher's own name included, and decides what it left open.
@@ -19,12 +29,21 @@ impl Shmrun {
     /// # Errors
     ///
     /// Wrong options or values; a request for help is an "error" too, see [`clap::Error::use_stderr`].
-    pub fn read(arguments: &[OsString]) -> Result<Job> {
+    pub fn read(arguments: &[OsString]) -> Result<Request> {
         let words = arguments.get(1..).unwrap_or_default();
         let mut parser = Reader::of(Self::command());
+        if words.first().is_some_and(|word| parser.parser.find_subcommand(word).is_some()) {
+            let Self { tool, .. } = parser.parse_words(words.iter())?;
+            let tool = tool.expect("the parser knows the tool by its first word");
+            return Ok(Request::Tool(tool, Box::new(Self::command())));
+        }
+        Self::read_job(words, parser).map(|job| Request::Job(Box::new(job)))
+    }
+
+    fn read_job(words: &[OsString], mut parser: Reader) -> Result<Job> {
         let split = parser.split(words)?;
         let (command, rest) = programs::cut(&words[split.program..], split.separated);
-        let Self { program, app, options, command } = parser.parse(&split, command)?;
+        let Self { program, app, options, command, .. } = parser.parse(&split, command)?;
         let mut all =
             Programs { later: Reader::of(Later::command()), found: Vec::new(), ignored: split.ignored };
         let common = program.common(app.is_some());
@@ -189,12 +208,15 @@ fn with_tip(mut error: clap::Error, tip: String) -> clap::Error {
 
 #[cfg(test)]
 mod tests {
-    use ranks::launch::TagPart;
+    use ranks::launch::LabelPart;
 
     use super::*;
 
     fn read(line: &str) -> Result<Job> {
-        Shmrun::read(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
+        match Shmrun::read(&line.split(' ').map(OsString::from).collect::<Vec<_>>())? {
+            Request::Job(job) => Ok(*job),
+            Request::Tool(..) => panic!("{line} is no job"),
+        }
     }
 
     fn job(line: &str) -> Job {
@@ -209,7 +231,7 @@ mod tests {
     fn options_end_at_the_program() {
         let plan = job("shmrun -n 3 -l app -n 5 --help -- x").plan;
         assert_eq!((plan.ranks.len(), plan.ranks[2].program.to_str()), (3, Some("app")));
-        assert_eq!(plan.ranks[2].stdout.tag, [TagPart::Text(b"[2] ".to_vec())]);
+        assert_eq!(plan.ranks[2].stdout.label, [LabelPart::Text(b"[2] ".to_vec())]);
         assert_eq!(*plan.ranks[0].arguments, ["-n", "5", "--help", "--", "x"]);
     }
 
@@ -240,6 +262,19 @@ mod tests {
         assert!(error("shmrun -n 1 a : -n 2").contains("PROGRAM"));
         assert!(error("shmrun : -n 2 b").contains("PROGRAM"));
         assert!(error("shmrun -n 1 a : -l b").contains("before the first program"));
+    }
+
+    #[test]
+    fn a_tool_is_one_only_as_the_first_word() {
+        for line in
+            ["shmrun -n 1 man", "shmrun -- man", "shmrun ./man", "shmrun echo man", "shmrun -n 1 man man"]
+        {
+            assert!(!job(line).plan.ranks.is_empty(), "{line}");
+        }
+        let man = ["shmrun", "man"].map(OsString::from);
+        assert!(matches!(Shmrun::read(&man), Ok(Request::Tool(Tool::Man, _))));
+        let wrong = ["shmrun", "man", "--bind-to", "core"].map(OsString::from);
+        assert!(Shmrun::read(&wrong).is_err());
     }
 
     #[test]

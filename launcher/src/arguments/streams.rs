@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use ranks::launch::{Input, Plan, StreamPlan, Tag, TagPart};
+use ranks::launch::{Input, Label, LabelPart, Plan, StreamPlan};
 
 use super::pattern::{Facts, Pattern, Piece};
 use super::rank_set::RankSet;
@@ -148,10 +148,15 @@ impl Wishes<'_> {
         let pattern = [&self.files.output, &self.files.error][which];
         let file = pattern.as_ref().map(|pattern| PathBuf::from(pattern.text(facts)));
         let shown = self.streams.only.as_ref().is_none_or(|only| only.contains(rank));
-        StreamPlan { shown: shown && (file.is_none() || self.files.tee), file, tag: self.tag(facts, which) }
+        StreamPlan {
+            shown: shown && (file.is_none() || self.files.tee),
+            file,
+            label: self.label(facts, which),
+        }
     }
 
-    fn tag(&self, facts: Facts<'_>, which: usize) -> Tag {
+    /// What `--tag` and its relatives put before each line.
+    fn label(&self, facts: Facts<'_>, which: usize) -> Label {
         let own = self.streams.tag_pattern.as_ref().map(|pattern| pattern.pieces(facts));
         let usual = || match which == 1 && !self.files.merge {
             true => vec![Piece::Text(format!("[{} err] ", facts.rank))],
@@ -170,10 +175,10 @@ impl Wishes<'_> {
             pieces.push(Piece::Text("\x1b[0m".to_owned()));
         }
         let part = |piece| match piece {
-            Piece::Text(text) => TagPart::Text(text.into_bytes()),
-            Piece::Time => TagPart::Time,
+            Piece::Text(text) => LabelPart::Text(text.into_bytes()),
+            Piece::Time => LabelPart::Time,
         };
-        pieces.into_iter().map(part).filter(|part| *part != TagPart::Text(Vec::new())).collect()
+        pieces.into_iter().map(part).filter(|part| *part != LabelPart::Text(Vec::new())).collect()
     }
 }
 

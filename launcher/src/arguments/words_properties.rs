@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use clap::CommandFactory;
 use proptest::prelude::*;
 
-use super::Shmrun;
 use super::words::{Grammar, Mistake, Split};
+use super::{Request, Shmrun};
 
 fn grammar() -> &'static Grammar {
     static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| {
@@ -181,7 +181,7 @@ proptest! {
         // A lone colon begins another program unless the program was separated.
         let kept = arguments.iter().position(|word| word == ":" && !separated).unwrap_or(arguments.len());
         if kept == arguments.len() {
-            let job = Shmrun::read(&words).unwrap();
+            let Request::Job(job) = Shmrun::read(&words).unwrap() else { panic!("a program is no tool") };
             prop_assert_eq!(&*job.plan.ranks[0].arguments, &arguments[..]);
         }
     }

@@ -118,6 +118,11 @@ impl Machine {
     }
 }
 
+/// The nodes that have memory.
+pub(crate) fn memory_nodes() -> Vec<usize> {
+    topology::memory_nodes(Path::new("/sys"))
+}
+
 fn check_subset<'s>(subset: &'s [usize], allowed: &[usize]) -> Result<&'s [usize]> {
     match subset.iter().find(|number| !allowed.contains(number)) {
         Some(number) => {

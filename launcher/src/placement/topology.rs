@@ -111,6 +111,13 @@ fn nodes(sys: &Path) -> Vec<(usize, Vec<usize>)> {
     online.into_iter().filter_map(|node| Some((node, members(node)?))).collect()
 }
 
+/// The nodes that have memory; one where /sys does not tell.
+pub(super) fn memory_nodes(sys: &Path) -> Vec<usize> {
+    let directory = sys.join("devices/system/node");
+    let nodes = list(&directory.join("has_memory")).or_else(|| list(&directory.join("online")));
+    nodes.unwrap_or_else(|| vec![0])
+}
+
 /// A list that the kernel wrote into a file; `None` if there is none.
 fn list(path: &Path) -> Option<Vec<usize>> {
     parse_list(fs::read_to_string(path).ok()?.trim()).filter(|list| !list.is_empty())

@@ -115,3 +115,28 @@ fn the_default_number_of_ranks_follows_the_processors_of_each() {
     let available = ranks::launch::available_cores();
     assert_eq!(processors(&format!("--cpus-per-rank {available}")), [all()]);
 }
+
+#[test]
+fn memory_is_placed_as_wished() {
+    let policies = |option: &str| {
+        let words = ["-n", "1"].into_iter().chain(option.split_whitespace());
+        let run = shmrun(words.chain(["cat", "/proc/self/numa_maps"])).run();
+        let policies = run.stdout.lines().filter_map(|line| line.split(' ').nth(1).map(str::to_owned));
+        let policies: std::collections::BTreeSet<String> = policies.collect();
+        (policies.into_iter().collect::<Vec<_>>(), run)
+    };
+    let (default, run) = policies("");
+    if run.code != Some(0) {
+        return eprintln!("SKIPPED: a kernel without memory nodes: {}", run.stderr);
+    }
+    assert_eq!(default, ["default"]);
+    let (interleaved, run) = policies("--mem-bind interleave");
+    if run.code == Some(125) {
+        run.says("--mem-bind");
+        return eprintln!("SKIPPED: this user may not place memory");
+    }
+    assert!(interleaved.iter().all(|policy| policy.starts_with("interleave:0")), "{interleaved:?}");
+    assert_eq!(policies("-membind local").0, ["local"]);
+    assert_eq!(policies("--mem-bind none").0, ["default"]);
+    refused("-n 1 --mem-bind hat").says("'hat'").says("interleave");
+}

@@ -98,6 +98,67 @@ def kill(terminal, command):
     terminal.expect("still 42 here")
 
 
-SCENES = {"read": read, "interrupt": interrupt, "stop": stop, "stop_early": stop_early, "kill": kill}
+def color(terminal, command):
+    terminal.run(command)
+    terminal.expect(r"\x1b\[36m\[0\] \x1b\[0mcolored")
+    terminal.expect("PROMPT> ")
+    terminal.write("export NO_COLOR=1\n")
+    terminal.expect("PROMPT> ")
+    terminal.run(command)
+    terminal.expect(r"(?m)^\[0\] colored")
+    terminal.expect("PROMPT> ")
+    terminal.write(shlex.join(command) + " | cat\n")
+    terminal.expect(r"(?m)^\[0\] colored")
+
+
+def background(terminal, command):
+    """A job in the background that reads nothing is not stopped."""
+    terminal.write(shlex.join(command) + " &\n")
+    terminal.expect("PROMPT> ")
+    seen = terminal.expect(r"(?m)^done", 2)
+    check("Stopped" not in seen, "it runs on", seen)
+
+
+def type_ahead(terminal, command):
+    """What is typed while a job runs that does not read it is there for the shell."""
+    terminal.run(command)
+    terminal.expect(r"(?m)^ready")
+    terminal.write("echo typed $((40+2)) ahead\n")
+    terminal.expect(r"(?m)^done")
+    terminal.expect("typed 42 ahead")
+
+
+def debug(terminal, command):
+    """Ctrl-C stops the debugged rank, and neither the job nor the other rank."""
+    terminal.run(command)
+    terminal.expect(r"\(gdb\) ")
+    terminal.write("run\n")
+    terminal.expect(r"ready", 2)
+    terminal.write("\x03")
+    terminal.expect("SIGINT")
+    terminal.expect(r"\(gdb\) ")
+    # Again at its prompt, where it means nothing.
+    terminal.write("\x03")
+    terminal.expect(r"\(gdb\) ")
+    terminal.write("print 40 + 2\n")
+    terminal.expect("= 42")
+    terminal.write("kill\ny\nquit\n")
+    terminal.expect("rank 1")
+    terminal.expect("PROMPT> ")
+    terminal.write("echo still $((40+2)) here\n")
+    terminal.expect("still 42 here")
+
+
+SCENES = {
+    "read": read,
+    "interrupt": interrupt,
+    "stop": stop,
+    "stop_early": stop_early,
+    "kill": kill,
+    "color": color,
+    "background": background,
+    "type_ahead": type_ahead,
+    "debug": debug,
+}
 SCENES[sys.argv[1]](Terminal(), sys.argv[2:])
 print("fine")

@@ -1,7 +1,9 @@
 //! `shmrun` from outside: real processes, with everything printed when an expectation fails.
 
 mod binding;
+mod containers;
 mod death;
+mod endings;
 mod exit_codes;
 mod hand_over;
 mod harness;
@@ -11,3 +13,4 @@ mod refusals;
 mod signals;
 mod streams;
 mod terminal;
+mod tools;

@@ -231,6 +231,8 @@ fn machines_are_accepted_when_they_are_this_one() {
 fn a_dry_run_says_what_would_run_and_runs_nothing() {
     line("-n 2 --dry-run echo ran").run().code(0).stdout("").says("rank").says("processors");
     line("-n 2 --do-not-launch --display map echo ran").run().code(0).stdout("").says("processors");
+    let run = line("--test-only -n 1 -C / echo a : -n 2 echo b").run().code(0).stdout("");
+    run.says("  0: in /: echo a\n  1-2: in /: echo b\n");
 }
 
 #[test]

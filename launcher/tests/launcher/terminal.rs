@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::shmrun;
+use crate::harness::{misbehave, shmrun};
 
 /// Runs `driver.py` with the command line of a run; the driver prints what went wrong, or `fine`.
 fn drive(scene: &str, words: &[String]) {
@@ -48,4 +48,28 @@ fn ctrl_z_while_ranks_are_being_started_does_not_hang() {
 fn the_shell_is_usable_after_kill_9() {
     let script = "echo ready $$; sleep 600; true";
     drive("kill", &shmrun(["-n", "2", "sh", "-c", script]).words());
+}
+
+#[test]
+fn labels_have_colors_on_a_terminal_unless_no_color_is_set() {
+    drive("color", &shmrun(["-n", "1", "--tag", "echo", "colored"]).words());
+}
+
+#[test]
+fn a_job_in_the_background_is_not_stopped() {
+    drive("background", &shmrun(["-n", "2", "sh", "-c", "sleep 0.3; echo done"]).words());
+}
+
+#[test]
+fn type_ahead_is_left_to_the_shell() {
+    let script = "echo ready; sleep 0.5; echo done";
+    drive("type_ahead", &shmrun(["-n", "1", "sh", "-c", script]).words());
+}
+
+#[test]
+fn ctrl_c_in_a_debugger_is_the_debuggers() {
+    if std::process::Command::new("gdb").arg("--version").output().is_err() {
+        return eprintln!("SKIPPED: no gdb");
+    }
+    drive("debug", &shmrun(["-n", "2", "--debug", "1", misbehave(), "init", "ready", "hang"]).words());
 }

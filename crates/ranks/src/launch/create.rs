@@ -18,6 +18,23 @@ const DIRECT_FROM: u64 = 16 << 10;
 /// Bytes of unexpected messages that a rank buffers from one other before only envelopes flow.
 const UNEXPECTED_BOUND: u64 = 8 << 20;
 
+/// What the library can be told to do differently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// Bytes of unexpected messages that a rank buffers from one other before only envelopes flow.
+    pub unexpected_bound: u64,
+    /// Copy long messages directly from process to process where the system allows it.
+    pub direct: bool,
+}
+
+impl Tuning {
+    /// The default settings, as the environment changes them.
+    pub(super) fn of_environment() -> Self {
+        let off = std::env::var_os(DIRECT).is_some_and(|value| value == "off");
+        Self { unexpected_bound: UNEXPECTED_BOUND, direct: !off }
+    }
+}
+
 /// A random job id, never 0.
 pub(super) fn random_id() -> io::Result<u64> {
     let mut bytes = [0; 8];
@@ -28,20 +45,20 @@ pub(super) fn random_id() -> io::Result<u64> {
 /// Creates the segment of a job and fills its header. It has no name by the time this returns.
 ///
 /// The ranks share `cores` processors.
-pub(super) fn job(id: u64, ranks: usize, cores: usize) -> Result<Job, LaunchError> {
+pub(super) fn job(id: u64, ranks: usize, cores: usize, tuning: &Tuning) -> Result<Job, LaunchError> {
     let geometry = Geometry::new(ranks);
     let failed = |source| LaunchError::Segment { ranks, source };
     let segment = segment(&geometry).map_err(failed)?;
     let bells = (0..ranks).map(|rank| bell(id, rank)).collect::<Result<_, _>>()?;
     let job = Job::new(segment, geometry, bells);
-    fill_header(&job, id, cores);
+    fill_header(&job, id, cores, tuning);
     Ok(job)
 }
 
 /// A job that starts no processes: of a process without a launcher, or of threads in a test.
 pub(crate) fn in_process(ranks: usize) -> Result<Job, LaunchError> {
     let id = random_id().map_err(LaunchError::system("read /dev/urandom"))?;
-    let job = job(id, ranks, cores::available())?;
+    let job = job(id, ranks, cores::available(), &Tuning::of_environment())?;
     unlink_bells(id, ranks);
     Ok(job)
 }
@@ -62,7 +79,7 @@ fn bell(id: u64, rank: usize) -> Result<Bell, LaunchError> {
     Bell::create(&bell_name(id, rank)).map_err(|source| LaunchError::Bell { rank, source: source.into() })
 }
 
-fn fill_header(job: &Job, id: u64, cores: usize) {
+fn fill_header(job: &Job, id: u64, cores: usize, tuning: &Tuning) {
     let pid = std::process::id();
     let header = job.header();
     header.ranks.store(job.geometry().ranks as u32, Relaxed);
@@ -70,13 +87,8 @@ fn fill_header(job: &Job, id: u64, cores: usize) {
     header.job.store(id, Relaxed);
     header.launcher_pid.store(pid, Relaxed);
     header.launcher_start.store(proc::start_time(pid).unwrap_or(0), Relaxed);
-    header.unexpected_bound.store(UNEXPECTED_BOUND, Relaxed);
-    header.direct_from.store(direct_from(), Relaxed);
-}
-
-fn direct_from() -> u64 {
-    let off = std::env::var_os(DIRECT).is_some_and(|value| value == "off");
-    if off { u64::MAX } else { DIRECT_FROM }
+    header.unexpected_bound.store(tuning.unexpected_bound, Relaxed);
+    header.direct_from.store(if tuning.direct { DIRECT_FROM } else { u64::MAX }, Relaxed);
 }
 
 /// The name of a rank's wake-up handle where it needs one; at most 31 bytes, as macOS demands.

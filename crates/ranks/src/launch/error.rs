@@ -67,6 +67,14 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
+    /// The memory of the ranks cannot be placed as wished.
+    #[error(
+        "cannot set on which nodes memory lies: {source}\n  help: leave --mem-bind out; in a container it needs the capability SYS_NICE"
+    )]
+    Memory {
+        /// What the system said.
+        source: io::Error,
+    },
     /// A file for output cannot be created.
     #[error("cannot write the output to `{}`: {source}\n  help: see --output and --error; a pattern such as DIR/%r.out names a file for each rank", file.display())]
     OutputFile {

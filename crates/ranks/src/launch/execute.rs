@@ -22,7 +22,7 @@ use std::{io, ptr};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, chdir, getpid, getppid, set_parent_process_death_signal,
-    setrlimit, waitpid,
+    setpgid, setrlimit, waitpid,
 };
 use rustix::stdio;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -37,6 +37,8 @@ pub(super) struct Inheritance<'a> {
     pub(super) descriptors: Vec<BorrowedFd<'a>>,
     /// The processors that it may use, `None` for all.
     pub(super) processors: Option<CpuSet>,
+    /// A process group of its own: what is typed at the terminal does not reach it.
+    pub(super) own_group: bool,
     /// The limit of open files that the launcher itself was started with.
     pub(super) open_files: Rlimit,
 }
@@ -127,7 +129,7 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
 
 impl Child<'_> {
     fn become_rank(&self) -> io::Result<()> {
-        let Inheritance { streams, descriptors, processors, open_files, .. } = self.inheritance;
+        let Inheritance { streams, descriptors, processors, open_files, own_group } = self.inheritance;
         set_parent_process_death_signal(Some(Signal::KILL))?;
         if getppid() != Some(self.launcher) {
             // The launcher ended before the line above took effect: no signal will come.
@@ -147,6 +149,9 @@ impl Child<'_> {
             sched_setaffinity(None, processors)?;
         }
         setrlimit(Resource::Nofile, *open_files)?;
+        if *own_group {
+            setpgid(None, None)?;
+        }
         allow_signals();
         Ok(())
     }
@@ -255,6 +260,7 @@ mod tests {
             streams: [None; 3],
             descriptors: Vec::new(),
             processors: None,
+            own_group: false,
             open_files: getrlimit(Resource::Nofile),
         }
     }

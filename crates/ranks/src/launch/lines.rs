@@ -13,7 +13,7 @@
 use std::mem::take;
 use std::time::{Duration, Instant};
 
-use super::tag::{self, Clock, Tag};
+use super::label::{self, Clock, Label};
 
 /// Silence after which the beginning of a line is shown.
 pub(super) const PROMPT_DELAY: Duration = Duration::from_millis(20);
@@ -32,7 +32,7 @@ pub(super) struct Partial {
     /// Tells streams apart.
     stream: usize,
     /// What its lines begin with.
-    tag: Tag,
+    label: Label,
     bytes: Vec<u8>,
     received: u64,
     since: Option<Instant>,
@@ -156,22 +156,22 @@ impl Lines {
     }
 
     fn push_lines(&mut self, partial: &Partial, lines: &[u8], now: Instant) {
-        let tagged = Tagged { tag: &partial.tag, clock: self.clock, now };
+        let labelled = Labelled { label: &partial.label, clock: self.clock, now };
         match self.open {
             Some(open) if open.stream == partial.stream => {
                 let first = 1 + lines.iter().position(|&byte| byte == b'\n').unwrap_or(lines.len() - 1);
                 self.ready.extend_from_slice(&lines[..first]);
                 self.open = None;
-                tagged.append(&mut self.ready, &lines[first..]);
+                labelled.append(&mut self.ready, &lines[first..]);
                 self.release();
             }
             Some(open) if !open.ended => {
-                tagged.append(&mut self.held, lines);
+                labelled.append(&mut self.held, lines);
                 self.held_since.get_or_insert(now);
             }
             _ => {
                 self.close_for(partial.stream);
-                tagged.append(&mut self.ready, lines);
+                labelled.append(&mut self.ready, lines);
             }
         }
     }
@@ -184,7 +184,7 @@ impl Lines {
         }
         self.close_for(stream);
         if self.open.is_none() {
-            tag::push(&mut self.ready, &partial.tag, self.clock, now);
+            label::push(&mut self.ready, &partial.label, self.clock, now);
         }
         self.ready.append(&mut partial.bytes);
         self.open = Some(Open { stream, ended: false });
@@ -210,26 +210,26 @@ impl Lines {
 }
 
 impl Partial {
-    /// The stream with this number, whose lines begin with `tag`.
-    pub(super) fn new(stream: usize, tag: Tag) -> Self {
-        Self { stream, tag, ..Self::default() }
+    /// The stream with this number, whose lines begin with `label`.
+    pub(super) fn new(stream: usize, label: Label) -> Self {
+        Self { stream, label, ..Self::default() }
     }
 }
 
 /// How lines are marked.
-struct Tagged<'t> {
-    tag: &'t Tag,
+struct Labelled<'t> {
+    label: &'t Label,
     clock: Clock,
     now: Instant,
 }
 
-impl Tagged<'_> {
+impl Labelled<'_> {
     fn append(&self, output: &mut Vec<u8>, lines: &[u8]) {
-        if self.tag.is_empty() {
+        if self.label.is_empty() {
             return output.extend_from_slice(lines);
         }
         for line in lines.split_inclusive(|&byte| byte == b'\n') {
-            tag::push(output, self.tag, self.clock, self.now);
+            label::push(output, self.label, self.clock, self.now);
             output.extend_from_slice(line);
         }
     }
@@ -237,7 +237,7 @@ impl Tagged<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tag::TagPart;
+    use super::super::label::LabelPart;
     use super::*;
 
     struct Streams {
@@ -247,9 +247,10 @@ mod tests {
     }
 
     impl Streams {
-        fn new(tagged: bool) -> Self {
-            let tag = |rank: usize| vec![TagPart::Text(format!("[{rank}] ").into_bytes())];
-            let partial = [0, 1].map(|rank| Partial::new(rank, if tagged { tag(rank) } else { Tag::new() }));
+        fn new(labelled: bool) -> Self {
+            let label = |rank: usize| vec![LabelPart::Text(format!("[{rank}] ").into_bytes())];
+            let partial =
+                [0, 1].map(|rank| Partial::new(rank, if labelled { label(rank) } else { Label::new() }));
             Self { lines: Lines::new(Clock::new()), partial, now: Instant::now() }
         }
 

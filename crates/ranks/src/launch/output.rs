@@ -1,8 +1,8 @@
 //! The ranks' output: read as it comes and written on in whole lines.
 //!
-//! A [`Source`] is the launcher's end of a pipe or pseudo-terminal that ranks write to, a [`Sink`] is what it is
+//! An [`Intake`] is the launcher's end of a pipe or pseudo-terminal that ranks write to, a [`Sink`] is what it is
 //! written on to: the launcher's own output, or a file. Neither side blocks the launcher: it reads what `poll` says
-//! is there, and writes no more than `poll` says there is room for. When a sink is slow, its sources are not read,
+//! is there, and writes no more than `poll` says there is room for. When a sink is slow, its intakes are not read,
 //! and the ranks wait.
 
 use std::fmt;
@@ -16,9 +16,9 @@ use rustix::event::PollFlags;
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, read, write};
 
+use super::label::{Clock, Label};
 use super::lines::{Lines, Partial};
 use super::supervise::{Interest, Token};
-use super::tag::{Clock, Tag};
 
 /// A pipe that `poll` calls writable has room for PIPE_BUF bytes: writing more could block.
 const WRITE_BYTES: usize = 4096;
@@ -28,7 +28,7 @@ const READ_BYTES: usize = 64 << 10;
 /// All that the ranks write and that goes through the launcher.
 pub(super) struct Forwarder {
     sinks: Vec<Sink>,
-    sources: Vec<Source>,
+    intakes: Vec<Intake>,
     buffer: Vec<u8>,
 }
 
@@ -56,7 +56,7 @@ pub(super) enum Target {
     File(OwnedFd, PathBuf),
 }
 
-struct Source {
+struct Intake {
     pipe: Option<OwnedFd>,
     /// Bytes read since [`Forwarder::begin_drain`].
     drained: usize,
@@ -75,20 +75,20 @@ impl Forwarder {
     pub(super) fn new(targets: impl IntoIterator<Item = Target>) -> Self {
         let clock = Clock::new();
         let sinks = targets.into_iter().map(|target| Sink::new(target, clock)).collect();
-        Self { sinks, sources: Vec::new(), buffer: Vec::with_capacity(READ_BYTES) }
+        Self { sinks, intakes: Vec::new(), buffer: Vec::with_capacity(READ_BYTES) }
     }
 
-    /// Adds the read end of a pipe, and the numbers of the sinks that its lines go to, with their tags.
-    pub(super) fn add(&mut self, pipe: OwnedFd, sinks: Vec<(usize, Tag)>) {
-        let number = self.sources.len();
-        let sinks = sinks.into_iter().map(|(sink, tag)| (sink, Partial::new(number, tag))).collect();
-        self.sources.push(Source { pipe: Some(pipe), drained: 0, sinks });
+    /// Adds the read end of a pipe, and the numbers of the sinks that its lines go to, with their labels.
+    pub(super) fn add(&mut self, pipe: OwnedFd, sinks: Vec<(usize, Label)>) {
+        let number = self.intakes.len();
+        let sinks = sinks.into_iter().map(|(sink, label)| (sink, Partial::new(number, label))).collect();
+        self.intakes.push(Intake { pipe: Some(pipe), drained: 0, sinks });
     }
 
     /// What the supervisor is to wait for.
     pub(super) fn interests<'a>(&'a self, interests: &mut Vec<Interest<'a>>) {
-        for (number, source) in self.sources.iter().enumerate() {
-            if let Some(pipe) = source.pipe.as_ref().filter(|_| self.takes(source)) {
+        for (number, intake) in self.intakes.iter().enumerate() {
+            if let Some(pipe) = intake.pipe.as_ref().filter(|_| self.takes(intake)) {
                 interests.push((Token::Read(number), pipe.as_fd(), PollFlags::IN));
             }
         }
@@ -99,27 +99,27 @@ impl Forwarder {
         }
     }
 
-    /// Whether all sinks of a source have room.
-    fn takes(&self, source: &Source) -> bool {
-        source.sinks.iter().all(|(sink, partial)| !self.sinks[*sink].lines.is_full_for(partial))
+    /// Whether all sinks of an intake have room.
+    fn takes(&self, intake: &Intake) -> bool {
+        intake.sinks.iter().all(|(sink, partial)| !self.sinks[*sink].lines.is_full_for(partial))
     }
 
-    pub(super) fn read(&mut self, source: usize, now: Instant) {
-        let Self { sinks, sources, buffer } = self;
-        let source = &mut sources[source];
-        let Some(pipe) = &source.pipe else { return };
+    pub(super) fn read(&mut self, intake: usize, now: Instant) {
+        let Self { sinks, intakes, buffer } = self;
+        let intake = &mut intakes[intake];
+        let Some(pipe) = &intake.pipe else { return };
         buffer.clear();
         match read(pipe, spare_capacity(buffer)) {
             Ok(count) if count > 0 => {
-                source.drained += count;
-                for (sink, partial) in &mut source.sinks {
+                intake.drained += count;
+                for (sink, partial) in &mut intake.sinks {
                     sinks[*sink].lines.accept(partial, buffer, now);
                     sinks[*sink].print();
                 }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
             // A pseudo-terminal that nobody has open any more ends with EIO.
-            _ => source.end(sinks, now),
+            _ => intake.end(sinks, now),
         }
     }
 
@@ -129,11 +129,11 @@ impl Forwarder {
         }
     }
 
-    /// Shows prompts whose time has come. `now` is not later than the moment when the sources were asked for more
+    /// Shows prompts whose time has come. `now` is not later than the moment when the intakes were asked for more
     /// the last time: a line whose rest waits to be read is no prompt.
     pub(super) fn elapse(&mut self, now: Instant) {
-        for source in &mut self.sources {
-            for (sink, partial) in &mut source.sinks {
+        for intake in &mut self.intakes {
+            for (sink, partial) in &mut intake.sinks {
                 let sink = &mut self.sinks[*sink];
                 if !sink.lines.is_full() {
                     sink.lines.elapse(partial, now);
@@ -146,7 +146,7 @@ impl Forwarder {
     /// When [`Forwarder::elapse`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let lines = |sink: &usize| Some(&self.sinks[*sink].lines).filter(|lines| !lines.is_full());
-        let partials = self.sources.iter().flat_map(|source| &source.sinks);
+        let partials = self.intakes.iter().flat_map(|intake| &intake.sinks);
         let prompts = partials.filter_map(|(sink, partial)| lines(sink)?.due(partial));
         let holds = self.sinks.iter().filter(|sink| !sink.lines.is_full());
         prompts.chain(holds.filter_map(|sink| sink.lines.hold_ends())).min()
@@ -154,30 +154,30 @@ impl Forwarder {
 
     /// Stops reading: what has not come by now is lost.
     pub(super) fn stop_reading(&mut self, now: Instant) {
-        self.sources.iter_mut().for_each(|source| source.end(&mut self.sinks, now));
+        self.intakes.iter_mut().for_each(|intake| intake.end(&mut self.sinks, now));
     }
 
     /// The last rank is gone: what it left in the pipes has to be read, but not what comes later.
     pub(super) fn begin_drain(&mut self) {
-        self.sources.iter_mut().for_each(|source| source.drained = 0);
+        self.intakes.iter_mut().for_each(|intake| intake.drained = 0);
     }
 
-    /// Some time later: stops reading what only other processes can still write. A source that could not be read
+    /// Some time later: stops reading what only other processes can still write. An intake that could not be read
     /// because its sink is slow stays, up to what a pipe holds.
     pub(super) fn stop_waiting(&mut self, now: Instant) {
-        let Self { sinks, sources, .. } = self;
-        for source in sources {
+        let Self { sinks, intakes, .. } = self;
+        for intake in intakes {
             let held_back =
-                source.sinks.iter().any(|(sink, partial)| sinks[*sink].lines.is_full_for(partial));
-            if !held_back || source.drained >= READ_BYTES {
-                source.end(sinks, now);
+                intake.sinks.iter().any(|(sink, partial)| sinks[*sink].lines.is_full_for(partial));
+            if !held_back || intake.drained >= READ_BYTES {
+                intake.end(sinks, now);
             }
         }
     }
 
     /// All pipes have ended.
     pub(super) fn has_ended(&self) -> bool {
-        self.sources.iter().all(|source| source.pipe.is_none())
+        self.intakes.iter().all(|intake| intake.pipe.is_none())
     }
 
     /// Everything that was read has been written.
@@ -215,7 +215,7 @@ impl fmt::Display for Closed {
     }
 }
 
-impl Source {
+impl Intake {
     fn end(&mut self, sinks: &mut [Sink], now: Instant) {
         if self.pipe.take().is_some() {
             for (sink, partial) in &mut self.sinks {

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::create::Tuning;
 use super::error::LaunchError;
-use super::tag::Tag;
+use super::label::Label;
 
 /// A job as it was decided on, before anything is created.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// The ranks, by number.
     pub ranks: Vec<RankPlan>,
@@ -19,18 +20,36 @@ pub struct Plan {
     /// The processors that all ranks together may use, for deciding whether to spin; `None` for all that this
     /// process may use.
     pub cores: Option<usize>,
+    /// On which nodes the memory of the ranks lies.
+    pub memory: Memory,
     /// Where the ranks' output goes.
     pub output: Output,
     /// Which ranks read the standard input; it is empty for the others.
     pub input: Input,
+    /// When the job is ended although no rank failed, and how patiently.
+    pub limits: Limits,
+    /// What the library does differently from usual.
+    pub tuning: Tuning,
+    /// Files for output are continued where they exist already, instead of created anew.
+    pub append: bool,
     /// Is told what happens, for the curious.
     pub observer: Option<fn(&Event)>,
-    /// How long the job may take.
-    pub limits: Limits,
     /// A guard process ends the job when this process is killed. Needs a process with a single thread.
     pub guard: bool,
     /// A signalfd whose signals are forwarded to the ranks; the signals must be blocked in the calling thread.
-    pub signals: Option<OwnedFd>,
+    pub signals: Option<Arc<OwnedFd>>,
+}
+
+/// Times that end a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// How long the job may take.
+    pub timeout: Option<Duration>,
+    /// After the first failure the other ranks have this time before they are stopped: those that need the failed
+    /// rank get errors then, and can say so.
+    pub linger: Duration,
+    /// Time from SIGTERM to SIGKILL for ranks that are to end; `None` for what the occasion calls for.
+    pub grace: Option<Duration>,
 }
 
 /// One rank of a [`Plan`].
@@ -66,7 +85,19 @@ pub struct StreamPlan {
     /// It goes to this file, which is created anew, with the directories that lead to it.
     pub file: Option<PathBuf>,
     /// What each line begins with where it meets lines of other ranks.
-    pub tag: Tag,
+    pub label: Label,
+}
+
+/// On which nodes memory lies that is touched for the first time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// As this process has it.
+    #[default]
+    Inherited,
+    /// On that of the processor which touches it.
+    Local,
+    /// On these in turn, page by page.
+    Interleaved(Vec<usize>),
 }
 
 /// Which ranks read the standard input of this process.
@@ -97,13 +128,21 @@ impl Plan {
             ranks,
             variables: Vec::new(),
             cores: None,
+            memory: Memory::Inherited,
             output: Output::Descriptors,
             input: Input::Rank(0),
-            observer: None,
             limits: Limits::default(),
+            tuning: Tuning::of_environment(),
+            append: false,
+            observer: None,
             guard: false,
             signals: None,
         }
+    }
+
+    /// Whether a rank has the launcher's own streams.
+    pub(super) fn has_foreground(&self) -> bool {
+        self.ranks.iter().any(|rank| rank.foreground)
     }
 
     /// Tells the observer, if there is one.
@@ -156,16 +195,6 @@ pub enum Event {
         /// Its process.
         pid: u32,
     },
-}
-
-/// How long a job may take.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Limits {
-    /// The job is ended after this time.
-    pub timeout: Option<Duration>,
-    /// After the first failure the other ranks have this time before they are stopped: those that need the failed
-    /// rank get errors then, and can say so.
-    pub linger: Duration,
 }
 
 /// Where the ranks' output goes.

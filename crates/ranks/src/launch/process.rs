@@ -2,15 +2,17 @@
 //!
 //! # Safety
 //!
-//! Trusted for three things: `fork` is called while the process has one thread; descriptor numbers from the
+//! Trusted for four things: `fork` is called while the process has one thread; descriptor numbers from the
 //! environment are checked by the kernel before they are owned; the argument of `PIDFD_GET_INFO` has the layout
-//! and size that its request number states.
+//! and size that its request number states; the set of memory nodes has the length that is stated with it.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
+
+use super::plan::Memory;
 
 /// Blocks all signals in the calling thread: it must not get those that are meant for the program's own.
 pub(crate) fn block_signals() {
@@ -78,6 +80,36 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xff, 11, struct pidfd_info)`.
 const PIDFD_GET_INFO: libc::Ioctl = (3 << 30 | 64 << 16 | 0xff << 8 | 11) as libc::Ioctl;
 const _: () = assert!(size_of::<PidfdInfo>() == 64);
+
+/// Sets where memory lies that this thread touches first; its children inherit that.
+///
+/// # Errors
+///
+/// The system refuses: without NUMA support, or in a container whose seccomp profile forbids it.
+pub(super) fn set_memory_policy(memory: &Memory) -> io::Result<()> {
+    // From linux/mempolicy.h; libc has no function.
+    const INTERLEAVE: libc::c_long = 3;
+    const LOCAL: libc::c_long = 4;
+    const BITS: usize = 1024;
+    let mut set = [0_u64; BITS / 64];
+    let mode = match memory {
+        Memory::Inherited => return Ok(()),
+        Memory::Local => LOCAL,
+        Memory::Interleaved(nodes) => {
+            for node in nodes.iter().filter(|&&node| node < BITS) {
+                set[node / 64] |= 1 << (node % 64);
+            }
+            INTERLEAVE
+        }
+    };
+    // The kernel takes one bit less than it is told.
+    let (set, bits) = if mode == LOCAL { (std::ptr::null(), 0) } else { (set.as_ptr(), BITS + 1) };
+    // SAFETY: the set has the bits that are stated, or is not there.
+    match unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, set, bits) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// A duplicate, close-on-exec, of a descriptor whose number came through the environment.
 pub(crate) fn duplicate_inherited(number: RawFd) -> io::Result<OwnedFd> {

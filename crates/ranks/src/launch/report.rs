@@ -70,6 +70,8 @@ pub struct Outcome {
     pub positions: Vec<Position>,
     /// The signal by which the user ended the job.
     pub interrupted: Option<i32>,
+    /// How the process of each rank ended that the launcher had started.
+    pub ends: Vec<Ended>,
     /// Ranks that were stopped after the failure.
     pub stopped: usize,
     /// Ranks whose processes ended without attaching to the job.
@@ -78,6 +80,16 @@ pub struct Outcome {
     pub output_closed: bool,
     /// Why the output could not be written, which ended the job.
     pub output_error: Option<String>,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "{code}"),
+            Self::Signal(signal) => write!(f, "{} ({})", self.exit_code(), name(*signal)),
+            Self::Unknown => write!(f, "unknown"),
+        }
+    }
 }
 
 impl Failure {
@@ -99,13 +111,19 @@ impl Outcome {
             && self.output_error.is_none()
     }
 
-    /// The exit code of a launcher: 0, or that of the first rank that failed.
+    /// Whether a rank failed by itself, so that the same job might end well another time.
+    pub fn is_worth_another_try(&self) -> bool {
+        let ended_otherwise = self.interrupted.is_some() || self.timed_out.is_some();
+        self.failure.is_some() && !ended_otherwise && !self.output_closed && self.output_error.is_none()
+    }
+
+    /// The exit code of a launcher: 0, 124 after a time limit, or that of the first rank that failed.
     pub fn exit_code(&self) -> i32 {
         match &self.failure {
             _ if self.output_closed => 128 + Signal::PIPE.as_raw(),
             _ if self.output_error.is_some() => 125,
+            _ if self.timed_out.is_some() => TIMED_OUT,
             Some(failure) => failure.exit_code(),
-            None if self.timed_out.is_some() => TIMED_OUT,
             None => 0,
         }
     }
@@ -119,7 +137,8 @@ impl Outcome {
         }
         if let Some(timeout) = self.timed_out {
             return Some(format!(
-                "error: the job did not end within {timeout:?}{}",
+                "error: the job did not end within {timeout:?}, its time limit{}{}",
+                others(self.stopped),
                 positions_text(&self.positions)
             ));
         }

@@ -14,12 +14,12 @@ use super::error::LaunchError;
 use super::execute::{self, Inheritance};
 use super::guard::Guard;
 use super::plan::{Event, Output, Plan, RankPlan};
-use super::process::FIRST_INHERITED;
+use super::process::{self, FIRST_INHERITED};
 use super::program::{Program, Variable, own_variables, variable};
 use super::rank::{Process, RankProcesses};
 use super::report::Outcome;
 use super::streams::{self, End, Streams};
-use super::supervise::{Flow, SWEEP, Supervisor};
+use super::supervise::{Flow, Orders, SWEEP, Supervisor};
 use super::{cleanup, cores, create};
 
 /// Runs a job from its start to its end: returns when its last process is gone.
@@ -37,7 +37,9 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
     let guard = plan.guard.then(|| Guard::fork(id, ranks)).transpose();
     let _guard = guard.map_err(LaunchError::system("start the guard process"))?;
     let signals = plan.signals.take();
-    let job = create::job(id, ranks, plan.cores.unwrap_or_else(cores::available))?;
+    process::set_memory_policy(&plan.memory).map_err(|source| LaunchError::Memory { source })?;
+    let cores = plan.cores.unwrap_or_else(cores::available);
+    let job = create::job(id, ranks, cores, &plan.tuning)?;
     plan.tell(|| Event::Segment {
         bytes: job.segment().size(),
         anonymous: create::is_anonymous(job.segment().descriptor()),
@@ -47,7 +49,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
         Ok(()) => {
             let Starter { started, streams: Streams { forwarder, feeder, .. }, .. } = starter;
             let flow = Flow { output: forwarder, input: feeder };
-            Supervisor::new(job, id, started, flow, signals, plan.limits).run()
+            Supervisor::new(job, id, started, flow, Orders::of(&plan, signals)).run()
         }
         Err(error) => {
             abandon(starter.started.ranks, id);
@@ -123,6 +125,8 @@ impl<'p> Starter<'p> {
             streams: streams.each_ref().map(|end| end.descriptor(null)),
             descriptors: self.started.inherited.iter().map(AsFd::as_fd).collect(),
             processors: (!plan.processors.is_empty()).then(|| cores::set(&plan.processors)),
+            // Where one rank has the terminal, the others leave it alone.
+            own_group: self.plan.has_foreground() && !plan.foreground,
             open_files: self.open_files,
         };
         let spawn_output;

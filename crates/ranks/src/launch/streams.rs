@@ -10,9 +10,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::LaunchError;
 use super::input::Feeder;
+use super::label::Label;
 use super::output::{Forwarder, Target};
 use super::plan::{Input, Output, Plan, StreamPlan};
-use super::tag::Tag;
 use super::terminal;
 
 /// A standard stream as a rank gets it.
@@ -61,7 +61,7 @@ impl<'p> Streams<'p> {
         let mut files = HashMap::new();
         for (file, usage) in usages(plan).into_iter().filter(|(_, usage)| !usage.is_direct()) {
             files.insert(file, FileSink { number: targets.len(), of_several_ranks: usage.of_several_ranks });
-            targets.push(Target::File(create(file)?, file.to_owned()));
+            targets.push(Target::File(create(file, plan.append)?, file.to_owned()));
         }
         Ok(Self { plan, files, forwarder: Forwarder::new(targets), feeder: Feeder::default() })
     }
@@ -93,11 +93,14 @@ impl<'p> Streams<'p> {
     fn output(&mut self, standard: usize, stream: &StreamPlan, terminal: bool) -> Result<End, LaunchError> {
         let mut sinks = Vec::new();
         if stream.shown {
-            sinks.push((standard, stream.tag.clone()));
+            sinks.push((standard, stream.label.clone()));
         }
         if let Some(file) = stream.file.as_deref() {
-            let Some(sink) = self.files.get(file) else { return Ok(End::Descriptor(create(file)?)) };
-            sinks.push((sink.number, if sink.of_several_ranks { stream.tag.clone() } else { Tag::new() }));
+            let Some(sink) = self.files.get(file) else {
+                return Ok(End::Descriptor(create(file, self.plan.append)?));
+            };
+            sinks
+                .push((sink.number, if sink.of_several_ranks { stream.label.clone() } else { Label::new() }));
         }
         if sinks.is_empty() {
             return Ok(End::Null);
@@ -146,9 +149,10 @@ pub(super) fn open_files(plan: &Plan) -> usize {
     usages(plan).values().filter(|usage| !usage.is_direct()).count()
 }
 
-/// Creates a file, empty, with the directories that lead to it.
-fn create(file: &Path) -> Result<OwnedFd, LaunchError> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOCTTY;
+/// Creates a file with the directories that lead to it; empty, or with what it holds already if it is to `append`.
+fn create(file: &Path, append: bool) -> Result<OwnedFd, LaunchError> {
+    let content = if append { OFlags::APPEND } else { OFlags::TRUNC };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY | content;
     let create = || open(file, flags, Mode::from_raw_mode(0o666)).map_err(io::Error::from);
     let created = create().or_else(|error| match (error.kind(), file.parent()) {
         (io::ErrorKind::NotFound, Some(directory)) => {

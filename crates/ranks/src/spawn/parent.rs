@@ -11,7 +11,9 @@ use super::identity::{Call, VARIABLE};
 use super::{SpawnError, child, harness};
 use crate::World;
 use crate::error::Result;
-use crate::launch::{self, Input, LaunchError, Limits, Outcome, Output, Plan, RankPlan, StreamPlan, TagPart};
+use crate::launch::{
+    self, Input, LabelPart, LaunchError, Limits, Outcome, Output, Plan, RankPlan, StreamPlan,
+};
 
 /// Time for the errors that a failed rank means for the others: most fail within a millisecond, on a loaded machine
 /// somewhat later. Who does not fail then computes, or waits for a rank that does.
@@ -184,7 +186,7 @@ impl Copy {
         }
         plan.variables = vec![(VARIABLE.into(), call.encode(std::process::id()).into())];
         plan.input = if is_test { Input::None } else { Input::Rank(0) };
-        plan.limits = Limits { timeout: settings.timeout, linger: LINGER };
+        plan.limits = Limits { timeout: settings.timeout, linger: LINGER, ..Limits::default() };
         plan.output = if is_test { Output::Print { drop_before_spawn: true } } else { Output::Descriptors };
         Ok(plan)
     }
@@ -196,9 +198,9 @@ impl Copy {
 }
 
 fn tag(rank: &mut RankPlan, number: usize) {
-    let text = TagPart::Text(format!("[{number}] ").into_bytes());
-    rank.stdout.tag = vec![text.clone()];
-    rank.stderr = Some(StreamPlan { tag: vec![text], ..StreamPlan::shown() });
+    let text = LabelPart::Text(format!("[{number}] ").into_bytes());
+    rank.stdout.label = vec![text.clone()];
+    rank.stderr = Some(StreamPlan { label: vec![text], ..StreamPlan::shown() });
 }
 
 fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result<(), SpawnError> {

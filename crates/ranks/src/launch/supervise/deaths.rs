@@ -102,10 +102,11 @@ impl Supervisor {
         let first = self.first_failure(rank);
         let ended = ended.filter(|_| first == rank);
         self.first = Some(First { rank: first, after: self.begin.elapsed(), ended });
-        if self.phase == Phase::Running && !self.linger.is_zero() {
-            self.phase = Phase::Lingering { stop_at: Instant::now() + self.linger };
+        let linger = self.orders.limits.linger;
+        if self.phase == Phase::Running && !linger.is_zero() {
+            self.phase = Phase::Lingering { stop_at: Instant::now() + linger };
         } else {
-            self.stop(Some(first), self.grace());
+            self.stop(Some(first), self.grace_after_failure());
         }
     }
 
@@ -121,9 +122,10 @@ impl Supervisor {
         let closed = self.flow.output.closed();
         Outcome {
             failure: self.first.map(|first| self.failure(first)),
-            timed_out: self.limit.filter(|_| self.timed_out).map(|(timeout, _)| timeout),
-            positions: self.last_positions(),
             interrupted: self.interrupted.map(Signal::as_raw),
+            timed_out: self.orders.limits.timeout.filter(|_| self.timed_out),
+            positions: self.last_positions(),
+            ends: self.started.ranks.iter().map(|rank| rank.child.ended.unwrap_or(Ended::Unknown)).collect(),
             stopped: self.stopped,
             never_attached: self.never_attached(),
             output_closed: closed.as_ref().is_some_and(Closed::is_unread),
@@ -132,7 +134,7 @@ impl Supervisor {
     }
 
     /// Where the ranks stood, but for the first that failed. All of them may have ended by themselves.
-    pub(super) fn last_positions(&self) -> Vec<Position> {
+    fn last_positions(&self) -> Vec<Position> {
         let first = self.first.map(|first| first.rank);
         let nobody_was_stopped = self.positions.is_empty() && first.is_some();
         let positions = if nobody_was_stopped { position::of_all(&self.job) } else { self.positions.clone() };
@@ -141,7 +143,7 @@ impl Supervisor {
     }
 
     /// What a rank said that failed after the first one, or was stopped while it did.
-    pub(super) fn failed_too(&self, position: &Position) -> Option<Position> {
+    fn failed_too(&self, position: &Position) -> Option<Position> {
         let ended = self.started.ranks[position.rank].last_ended();
         let failed = self.first.is_some()
             && matches!(position.doing, Doing::Running | Doing::Gone | Doing::Finished)

@@ -13,9 +13,29 @@ use crate::launch::rank::RankProcesses;
 use crate::launch::signals::{self, Arrival};
 
 impl Supervisor {
-    /// When a job that nothing else has ended is to end.
+    /// When the time of the job is over, unless it is ending already.
     pub(super) fn time_ends(&self) -> Option<Instant> {
-        self.limit.filter(|_| self.phase == Phase::Running && self.drain_until.is_none()).map(|(_, end)| end)
+        let end = self.begin.checked_add(self.orders.limits.timeout?);
+        end.filter(|_| self.phase == Phase::Running && !self.timed_out)
+    }
+
+    pub(super) fn time_out(&mut self) {
+        self.timed_out = true;
+        if self.drain_until.is_some() {
+            // Only a reader of our output that does not read is left to wait for.
+            return self.flow.output.abandon();
+        }
+        self.stop(None, self.grace(GRACE));
+    }
+
+    /// Time from SIGTERM to SIGKILL after a rank failed.
+    pub(super) fn grace_after_failure(&self) -> Duration {
+        self.grace(if self.interrupted.is_some() { INTERRUPT_GRACE } else { GRACE })
+    }
+
+    /// What the user allows for, otherwise what is usual.
+    pub(super) fn grace(&self, usual: Duration) -> Duration {
+        self.orders.limits.grace.unwrap_or(usual)
     }
 
     /// The last rank is gone: ends what a failed job left running.
@@ -25,10 +45,6 @@ impl Supervisor {
         }
         self.flow.output.begin_drain();
         self.drain_until = Some(Instant::now() + DRAIN);
-    }
-
-    pub(super) fn grace(&self) -> Duration {
-        if self.interrupted.is_some() { INTERRUPT_GRACE } else { GRACE }
     }
 
     /// Asks all ranks but `except` to end. The first failed rank may still be writing its message.
@@ -42,7 +58,8 @@ impl Supervisor {
         self.positions = position::of_all(&self.job);
         let others = self.started.ranks.iter().enumerate().filter(|(rank, _)| Some(*rank) != except);
         let alive: Vec<_> = others.filter(|(_, processes)| !processes.has_ended()).collect();
-        self.stopped = alive.len();
+        // The first call counts: in later ones some have ended already.
+        self.stopped = self.stopped.max(alive.len());
         for (_, processes) in alive {
             processes.signal(Signal::TERM);
             // A stopped process gets SIGTERM only when it continues.
@@ -56,11 +73,14 @@ impl Supervisor {
     }
 
     pub(super) fn read_signals(&mut self) {
-        let arrivals = self.signals.as_ref().map(signals::receive).unwrap_or_default();
+        let arrivals = self.orders.signals.as_ref().map(signals::receive).unwrap_or_default();
         arrivals.into_iter().for_each(|arrival| self.signal_arrived(arrival));
     }
 
     pub(super) fn signal_arrived(&mut self, Arrival { signal, from_process }: Arrival) {
+        if self.orders.foreground && !from_process && signal == Signal::INT {
+            return;
+        }
         let ends_job = matches!(signal, Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT);
         if ends_job && (self.interrupted.is_some() || self.drain_until.is_some()) {
             self.flow.output.abandon();
@@ -77,7 +97,7 @@ impl Supervisor {
         }
         if ends_job && signal != Signal::INT && self.phase == Phase::Running {
             // A program may have its own use for Ctrl-C, but not for these.
-            self.phase = Phase::Stopping { kill_at: Instant::now() + TERMINATION };
+            self.phase = Phase::Stopping { kill_at: Instant::now() + self.grace(TERMINATION) };
         }
     }
 

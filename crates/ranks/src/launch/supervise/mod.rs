@@ -8,6 +8,7 @@ mod deaths;
 mod ending;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,7 +18,7 @@ use rustix::process::Signal;
 use super::error::LaunchError;
 use super::input::Feeder;
 use super::output::Forwarder;
-use super::plan::Limits;
+use super::plan::{Limits, Plan};
 use super::position::Position;
 use super::report::{Ended, Outcome};
 use super::start::Started;
@@ -85,56 +86,57 @@ pub(super) struct Flow {
     pub(super) input: Feeder,
 }
 
+/// What the supervisor is to obey besides the ranks.
+pub(super) struct Orders {
+    limits: Limits,
+    signals: Option<Arc<OwnedFd>>,
+    /// A rank has the terminal, for a debugger: what is typed there is not meant for the job.
+    foreground: bool,
+}
+
+impl Orders {
+    pub(super) fn of(plan: &Plan, signals: Option<Arc<OwnedFd>>) -> Self {
+        Self { limits: plan.limits.clone(), signals, foreground: plan.has_foreground() }
+    }
+}
+
 pub(super) struct Supervisor {
     job: Job,
     id: u64,
     started: Started,
     flow: Flow,
-    signals: Option<OwnedFd>,
+    orders: Orders,
     begin: Instant,
     phase: Phase,
     first: Option<First>,
     /// State of each rank when its process ended.
     last_states: Vec<u32>,
-    /// How long the job may take, and until when that is.
-    limit: Option<(Duration, Instant)>,
-    timed_out: bool,
-    linger: Duration,
     /// Where the ranks stood when they were stopped.
     positions: Vec<Position>,
     stopped: usize,
     interrupted: Option<Signal>,
+    timed_out: bool,
     /// Set when the last process is gone.
     drain_until: Option<Instant>,
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        job: Job,
-        id: u64,
-        started: Started,
-        flow: Flow,
-        signals: Option<OwnedFd>,
-        Limits { timeout, linger }: Limits,
-    ) -> Self {
+    pub(super) fn new(job: Job, id: u64, started: Started, flow: Flow, orders: Orders) -> Self {
         let last_states = vec![rank_state::EMPTY; started.ranks.len()];
-        let begin = Instant::now();
         Self {
             job,
             id,
             started,
             flow,
-            signals,
-            begin,
+            orders,
+            begin: Instant::now(),
             phase: Phase::Running,
             first: None,
             last_states,
-            limit: timeout.and_then(|timeout| Some((timeout, begin.checked_add(timeout)?))),
-            timed_out: false,
-            linger,
             positions: Vec::new(),
             stopped: 0,
             interrupted: None,
+            timed_out: false,
             drain_until: None,
         }
     }
@@ -164,11 +166,10 @@ impl Supervisor {
             self.kill();
         }
         if matches!(self.phase, Phase::Lingering { stop_at } if stop_at <= now) {
-            self.stop(self.first.map(|first| first.rank), self.grace());
+            self.stop(self.first.map(|first| first.rank), self.grace_after_failure());
         }
         if self.time_ends().is_some_and(|end| end <= now) {
-            self.timed_out = true;
-            self.stop(None, GRACE);
+            self.time_out();
         }
         match self.drain_until {
             None if self.started.ranks.iter().all(|rank| rank.has_ended()) => self.sweep(),
@@ -180,7 +181,7 @@ impl Supervisor {
         }
         if self.flow.output.closed().is_some() && self.phase == Phase::Running {
             self.flow.output.stop_reading(now);
-            self.stop(None, GRACE);
+            self.stop(None, self.grace(GRACE));
         }
     }
 
@@ -203,8 +204,9 @@ impl Supervisor {
     /// The control pipe comes first: who attached must be known before a death is judged.
     fn interests(&self) -> Vec<Interest<'_>> {
         let mut interests = vec![(Token::Control, self.started.control.as_fd(), PollFlags::IN)];
-        interests
-            .extend(self.signals.as_ref().map(|signals| (Token::Signals, signals.as_fd(), PollFlags::IN)));
+        interests.extend(
+            self.orders.signals.as_ref().map(|signals| (Token::Signals, signals.as_fd(), PollFlags::IN)),
+        );
         for (index, rank) in self.started.ranks.iter().enumerate() {
             let attached = rank.attached.as_ref().map(|process| (Token::Attached(index), process));
             // A program before its wrapper, which may repeat the program's exit code.
@@ -224,8 +226,10 @@ impl Supervisor {
             _ => None,
         };
         let drain_until = self.drain_until.filter(|_| !self.flow.output.has_ended());
-        let times = [phase_ends, drain_until, self.flow.output.deadline(), self.time_ends()];
-        let next = times.into_iter().flatten().min()?;
+        let next = [phase_ends, self.time_ends(), drain_until, self.flow.output.deadline()]
+            .into_iter()
+            .flatten()
+            .min()?;
         let time = next.saturating_duration_since(Instant::now());
         Some(Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) })
     }
@@ -236,7 +240,7 @@ impl Supervisor {
             Token::Signals => self.read_signals(),
             Token::Child(rank) => self.child_event(rank),
             Token::Attached(rank) => self.attached_event(rank),
-            Token::Read(source) => self.flow.output.read(source, Instant::now()),
+            Token::Read(intake) => self.flow.output.read(intake, Instant::now()),
             Token::Write(sink) => self.flow.output.write(sink),
             Token::Input => self.flow.input.read(),
             Token::Feed(reader) => self.flow.input.write(reader),

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The beginning of every line of one stream; empty for lines as they are.
-pub type Tag = Vec<TagPart>;
+pub type Label = Vec<LabelPart>;
 
-/// A part of a [`Tag`].
+/// A part of a [`Label`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TagPart {
+pub enum LabelPart {
     /// These bytes.
     Text(Vec<u8>),
     /// The time of day in UTC, as `2026-01-31T23:59:59.999Z`.
@@ -33,12 +33,12 @@ impl Clock {
     }
 }
 
-/// Appends a tag as it is at `now`.
-pub(super) fn push(output: &mut Vec<u8>, tag: &[TagPart], clock: Clock, now: Instant) {
-    for part in tag {
+/// Appends a label as it is at `now`.
+pub(super) fn push(output: &mut Vec<u8>, label: &[LabelPart], clock: Clock, now: Instant) {
+    for part in label {
         match part {
-            TagPart::Text(text) => output.extend_from_slice(text),
-            TagPart::Time => output.extend_from_slice(text_of(clock.time(now)).as_bytes()),
+            LabelPart::Text(text) => output.extend_from_slice(text),
+            LabelPart::Time => output.extend_from_slice(text_of(clock.time(now)).as_bytes()),
         }
     }
 }
@@ -91,11 +91,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_its_parts_one_after_the_other() {
+    fn a_label_is_its_parts_one_after_the_other() {
         let clock = Clock { begin: Instant::now(), begin_of_day: Duration::ZERO };
-        let tag = [TagPart::Text(b"[".to_vec()), TagPart::Time, TagPart::Text(b"] ".to_vec())];
+        let label = [LabelPart::Text(b"[".to_vec()), LabelPart::Time, LabelPart::Text(b"] ".to_vec())];
         let mut text = Vec::new();
-        push(&mut text, &tag, clock, clock.begin + Duration::from_secs(61));
+        push(&mut text, &label, clock, clock.begin + Duration::from_secs(61));
         assert_eq!(text, b"[1970-01-01T00:01:01.000Z] ");
     }
 }

@@ -1,0 +1,60 @@
+//! When a job ends, and how patiently it is ended.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use ranks::launch::Limits;
+
+use super::duration;
+
+/// Limits and failures.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "End of the job")]
+pub(super) struct Endings {
+    /// End the job after this time, with exit code 124: 30 or 30s, 5m, 1:30. Also: MPIEXEC_TIMEOUT (seconds)
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+    /// The same as srun writes it, in minutes or MM:SS
+    #[arg(short = 't', long, value_name = "TIME", value_parser = duration::parse_srun, hide = true)]
+    time: Option<Duration>,
+    /// When a rank fails: kill the others
+    #[arg(long, value_name = "kill", value_parser = on_failure)]
+    on_failure: Option<()>,
+    /// Time from SIGTERM to SIGKILL for ranks that are to end [default: 250ms after a failure, 5s after SIGTERM]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_or_zero)]
+    grace: Option<Duration>,
+    /// Start a job that failed again, up to N times; ranks see in SHMRUN_RESTART which time it is
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(super) max_restarts: u32,
+}
+
+impl Endings {
+    pub(super) fn limits(&self) -> Result<Limits> {
+        let timeout = match self.timeout.or(self.time) {
+            None => timeout_of_environment()?,
+            given => given,
+        };
+        Ok(Limits { timeout, grace: self.grace, ..Limits::default() })
+    }
+}
+
+fn timeout_of_environment() -> Result<Option<Duration>> {
+    let Some(value) = std::env::var_os("MPIEXEC_TIMEOUT").filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy();
+    let parsed = duration::parse(&value).map_err(|problem| anyhow!("MPIEXEC_TIMEOUT={value}: {problem}"));
+    parsed.map(Some)
+}
+
+fn on_failure(text: &str) -> Result<(), String> {
+    match text {
+        "kill" => Ok(()),
+        "continue" => {
+            Err("a job always ends with its first failure: going on without a rank is not possible yet"
+                .into())
+        }
+        _ => Err("kill is what there is".into()),
+    }
+}
