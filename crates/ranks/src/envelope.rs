@@ -12,13 +12,13 @@
 //! 24      length in bytes  u64
 //! 32      payload, first 32 bytes                                    payload
 //!         RENDEZVOUS: message id u32
-//!         OFFER: message id u32, transfer u32, address u64, seal u64
+//!         OFFER: message id u32, transfer u32, address u64, serial u64, seal u64
 //!
 //!         INVITE            PULLED, PUSHED
 //!  8      message id        message id
 //! 12                        blocks
 //! 16      address  u64
-//! 24      seal     u64
+//! 24      seal     u64      seal     u64
 //! ```
 //!
 //! A message id is chosen by the sender and valid between one sender and one receiver until its last byte.
@@ -117,10 +117,19 @@ pub(crate) fn invite_words(message: u32, address: u64, seal: u64) -> [u64; CELL_
     [message.into(), address, seal]
 }
 
-/// Address and seal of an INVITE cell.
-pub(crate) fn invitation(body: &Body) -> (u64, u64) {
-    let [_, address, seal] = body.words;
-    (address, seal)
+/// The address of an INVITE cell.
+pub(crate) fn invitation(body: &Body) -> u64 {
+    body.words[1]
+}
+
+/// The words of a PULLED or PUSHED cell.
+pub(crate) fn copied_words(message: u32, blocks: u32, seal: u64) -> [u64; CELL_WORDS] {
+    [u64::from(message) | u64::from(blocks) << 32, 0, seal]
+}
+
+/// The seal of an INVITE, PULLED or PUSHED cell.
+pub(crate) fn seal(body: &Body) -> u64 {
+    body.words[2]
 }
 
 #[cfg(test)]

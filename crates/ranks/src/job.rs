@@ -82,9 +82,15 @@ impl Job {
     }
 
     /// The state of `rank`, see [`crate::layout::rank_state`].
+    ///
+    /// A word that is none of them has been written over: the rank counts as attached, so that its process is watched
+    /// and its end is told.
     pub(crate) fn state(&self, rank: usize) -> u32 {
         // SYNC departure
-        self.control(rank).life.state.load(Acquire)
+        match self.control(rank).life.state.load(Acquire) {
+            known @ rank_state::EMPTY..=rank_state::DEAD => known,
+            _ => rank_state::ATTACHED,
+        }
     }
 
     /// Says by which word others make sure that they reach the memory of this process, which is to be `rank`.

@@ -419,7 +419,7 @@ impl<'a> Board<'a> {
         // SYNC board-pass
         let topic = [words[0].load(Ordering::Acquire), words[1].load(Ordering::Acquire)];
         // The same words are written again in round `round + TOPICS`, when the round before that is done with.
-        let kept = progress.done.load(Ordering::Relaxed) + 1 < self.round + TOPICS;
+        let kept = progress.done.load(Ordering::Relaxed) < self.round + TOPICS - 1;
         kept.then_some(topic)
     }
 

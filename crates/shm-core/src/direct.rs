@@ -156,13 +156,23 @@ impl Copying {
 
     /// Runs `copy`, which claims blocks and copies them.
     pub fn during<R>(&self, copy: impl FnOnce() -> R) -> R {
-        let before = self.0.load(Ordering::Relaxed);
+        // Even, whatever something has written over it: else it would say the opposite from then on.
+        let before = self.0.load(Ordering::Relaxed) & !1;
         // SYNC direct-copying: who sees the next copy begin knows that the one before is over.
         self.0.store(before.wrapping_add(1), Ordering::Release);
         let result = copy();
         // SYNC direct-copying
         self.0.store(before.wrapping_add(2), Ordering::Release);
         result
+    }
+
+    /// Says once more that this process is not copying: others wait until it does, and may have read something that
+    /// something else has written.
+    pub fn rest(&self) {
+        let state = self.0.load(Ordering::Relaxed);
+        if !state.is_multiple_of(2) {
+            self.0.store(state.wrapping_add(1), Ordering::Release);
+        }
     }
 
     /// The present state, to be compared with later ones.
@@ -359,6 +369,20 @@ mod tests {
             let side = if back { Side::Back } else { Side::Front };
             let blocks = transfer.claim(side, wanted, total);
             prop_assert!(blocks.start <= blocks.end && blocks.end <= total);
+        }
+    }
+
+    #[test]
+    fn who_copies_says_so_whatever_was_written_over_that() {
+        for damage in [0, 1, 7, u32::MAX] {
+            let copying = Copying::new();
+            copying.0.store(damage, Ordering::Relaxed);
+            let before = copying.state();
+            copying.during(|| assert!(!copying.has_paused(copying.state())));
+            assert!(copying.has_paused(before) && copying.has_paused(copying.state()));
+            copying.0.store(damage, Ordering::Relaxed);
+            copying.rest();
+            assert!(copying.has_paused(before) && copying.has_paused(copying.state()));
         }
     }
 

@@ -9,9 +9,10 @@ use shm_core::pool::Reader;
 use shm_core::ring::{CELL_WORDS, Consumer, Producer};
 use shm_core::{Bell, Doorbell, SegmentError};
 
+use super::OperationId;
+use super::direct::Key;
 use super::receive::Inflow;
-use super::{OperationId, direct};
-use crate::envelope::{INVITE, MATCH, PULLED, PUSHED, control_words, invite_words};
+use crate::envelope::{INVITE, MATCH, PULLED, PUSHED, control_words, copied_words, invite_words};
 use crate::job::Job;
 use crate::layout::rank_state;
 
@@ -26,26 +27,29 @@ pub(crate) fn charge(length: u64) -> u64 {
 
 /// What a rank tells another one of a message under way between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(super) enum Answer {
     /// It has been matched: send it.
     Match { message: u32 },
     /// It has been matched, and goes to this address: copy along.
-    Invite { message: u32, address: u64 },
+    Invite { message: u32, address: u64, key: Key },
     /// This rank has pulled so many blocks of it, and pulls no more.
-    Pulled { message: u32, blocks: u32 },
+    Pulled { message: u32, blocks: u32, key: Key },
     /// This rank has pushed so many blocks of it, and pushes no more.
-    Pushed { message: u32, blocks: u32 },
+    Pushed { message: u32, blocks: u32, key: Key },
 }
 
 impl Answer {
     /// The kind and the words of its cell.
-    pub(crate) fn cell(self, job: &Job) -> (u16, [u64; CELL_WORDS]) {
+    pub(super) fn cell(self) -> (u16, [u64; CELL_WORDS]) {
+        let copied = |kind, message, blocks: u32, key: Key| {
+            (kind, copied_words(message, blocks, key.seal(kind, message, blocks.into())))
+        };
         match self {
             Self::Match { message } => (MATCH, control_words(message, 0, 0)),
-            Self::Pulled { message, blocks } => (PULLED, control_words(message, blocks, 0)),
-            Self::Pushed { message, blocks } => (PUSHED, control_words(message, blocks, 0)),
-            Self::Invite { message, address } => {
-                (INVITE, invite_words(message, address, direct::seal(job, message, address)))
+            Self::Pulled { message, blocks, key } => copied(PULLED, message, blocks, key),
+            Self::Pushed { message, blocks, key } => copied(PUSHED, message, blocks, key),
+            Self::Invite { message, address, key } => {
+                (INVITE, invite_words(message, address, key.seal(INVITE, message, address)))
             }
         }
     }
@@ -93,7 +97,7 @@ pub(crate) struct Link {
     /// Whether long messages to the other rank are offered to it: until it answers that it cannot take them.
     pub(crate) offers: bool,
     /// Answers that go out before anything else.
-    pub(crate) answers: VecDeque<Answer>,
+    pub(super) answers: VecDeque<Answer>,
     /// Sends whose envelope has not gone out yet, in order.
     pub(crate) queue: VecDeque<OperationId>,
     /// Matched sends with payload left, served in turn.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Acquire;
 use shm_core::ring::{Body, Consumer, INLINE_BYTES};
 
 use super::Engine;
-use super::direct::{self, Offer, Pull};
+use super::direct::{Offer, Pull};
 use super::receive::{Inflow, Kept};
 use crate::envelope::{self, Envelope};
 use crate::error::{Error, Result};
@@ -53,8 +53,9 @@ impl Engine {
         let new = now & !self.announced[word];
         self.announced[word] = now;
         for source in (0..64).filter(|bit| new >> bit & 1 == 1).map(|bit| word * 64 + bit) {
-            // Bits of ranks that do not exist, and this rank's own, can only be damage; nothing is lost with them.
-            if source < self.size && source != self.rank {
+            // Bits of ranks that do not exist, this rank's own, and bits that were lost and come again can only be
+            // damage; nothing is lost with them, but a ring that is read has a place where it is read.
+            if source < self.size && source != self.rank && self.links[source].consumer.is_none() {
                 self.links[source].consumer =
                     Some(shm_core::ring::Consumer::new(self.job.ring(source, self.rank)));
                 self.incoming.push(source);
@@ -97,9 +98,11 @@ impl Engine {
             envelope::CHUNK => self.receive_chunk(source, message, chunk, length),
             envelope::DATA => self.take_data(source, message, body),
             envelope::MATCH => self.on_match(source, message),
-            envelope::INVITE => self.take_invitation(source, message, body),
-            envelope::PULLED => self.on_pulled(source, message, chunk),
-            envelope::PUSHED => self.on_pushed(source, message, chunk),
+            envelope::INVITE => {
+                self.on_invite(source, message, envelope::invitation(body), envelope::seal(body))
+            }
+            envelope::PULLED => self.on_pulled(source, message, chunk, envelope::seal(body)),
+            envelope::PUSHED => self.on_pushed(source, message, chunk, envelope::seal(body)),
             kind => Err(format!("a cell of unknown kind {kind} from rank {source}")),
         };
         outcome.map_err(|what| self.damaged(what))
@@ -144,14 +147,16 @@ impl Engine {
     fn take_rendezvous(&mut self, source: usize, body: &Body) -> Result<()> {
         let envelope = checked_envelope(source, body).map_err(|what| self.damaged(what))?;
         let (message, pull) = self.number_of(source, body, &envelope).map_err(|what| self.damaged(what))?;
+        if self.links[source].inflows.contains_key(&message) {
+            // The one under way stays: its sender may be writing to its buffer.
+            return Err(self.damaged(format!("rank {source} uses the message number {message} twice")));
+        }
         if self.has_posted(&envelope) {
             // Before anything changes: without room for the answer the message stays in its ring.
             self.open_lanes(source, 0)?;
         }
         let inflow = Inflow { envelope, receive: None, received: 0, early: Vec::new(), pull };
-        if self.links[source].inflows.insert(message, inflow).is_some() {
-            return Err(self.damaged(format!("rank {source} uses the message number {message} twice")));
-        }
+        self.links[source].inflows.insert(message, inflow);
         match self.take_posted(&envelope) {
             Some(id) => self.begin_inflow(id, source, message)?,
             None => self.keep_unexpected(envelope, Kept::Rendezvous(message)),
@@ -173,28 +178,16 @@ impl Engine {
             &*bytes
         });
         if envelope::kind(body) == envelope::OFFER {
-            let offer = payload.and_then(|bytes| Offer::from_bytes(bytes, self.job));
-            let offer =
+            let length = envelope.length;
+            let offer = payload.and_then(|bytes| Offer::from_bytes(bytes, self.job, source, length));
+            let (offer, key) =
                 offer.ok_or_else(|| format!("an offer from rank {source} that it cannot have made"))?;
-            return Ok((offer.message, Some(Pull::new(offer, envelope.length)?)));
+            return Ok((offer.message, Some(Pull::new(offer, key, length)?)));
         }
         let number = payload.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
         let number =
             number.ok_or_else(|| format!("a rendezvous message from rank {source} without a number"))?;
         Ok((number, None))
-    }
-
-    fn take_invitation(
-        &mut self,
-        source: usize,
-        message: u32,
-        body: &Body,
-    ) -> std::result::Result<(), String> {
-        let (address, seal) = envelope::invitation(body);
-        if seal != direct::seal(self.job, message, address) {
-            return Err(format!("an invitation from rank {source} that it cannot have written"));
-        }
-        self.on_invite(source, message, address)
     }
 
     fn take_data(&mut self, source: usize, message: u32, body: &Body) -> std::result::Result<(), String> {

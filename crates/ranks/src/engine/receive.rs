@@ -222,6 +222,11 @@ impl Engine {
         let Some(inflow) = link.inflows.get_mut(&message) else {
             return Err(format!("a chunk from rank {source} belongs to no message"));
         };
+        if inflow.pull.is_some() {
+            return Err(format!(
+                "a chunk from rank {source} for message {message}, which is offered directly"
+            ));
+        }
         let left = inflow.envelope.length - inflow.received - early_bytes(&inflow.early);
         if u64::from(length) > left || length == 0 {
             return Err(format!("a chunk of {length} bytes from rank {source}, {left} are left"));
@@ -254,7 +259,8 @@ impl Engine {
         let Some(inflow) = self.links[source].inflows.get_mut(&message) else {
             return Err(format!("data from rank {source} belong to no message"));
         };
-        let Some(id) = inflow.receive.filter(|_| inflow.envelope.length == length as u64) else {
+        let is_open = inflow.pull.is_none() && inflow.envelope.length == length as u64;
+        let Some(id) = inflow.receive.filter(|_| is_open) else {
             return Err(format!("{length} bytes from rank {source} for a message that is not open for them"));
         };
         inflow.received = length as u64;

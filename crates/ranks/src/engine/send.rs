@@ -218,7 +218,7 @@ impl Engine {
         let Some(producer) = &mut link.producer else { return false };
         let mut moved = false;
         while let Some(&answer) = link.answers.front() {
-            let (kind, words) = answer.cell(self.job);
+            let (kind, words) = answer.cell();
             if producer.try_push(kind, words, &[]).is_err() {
                 break;
             }

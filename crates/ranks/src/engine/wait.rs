@@ -167,6 +167,7 @@ impl Engine {
             return Ok(Parked::Rung);
         }
         let job = self.job;
+        job.control(self.rank).copying.rest();
         let (bell, doorbell) = (job.bell(self.rank), &job.control(self.rank).doorbell);
         let (sleepers, bit) = (&job.header().sleepers.bits[self.rank / 64], 1 << (self.rank % 64));
         sleepers.fetch_or(bit, Relaxed);

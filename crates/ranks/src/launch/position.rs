@@ -54,7 +54,7 @@ pub struct Wait {
 }
 
 /// Where all ranks of the job stand now.
-pub(super) fn of_all(job: &Job) -> Vec<Position> {
+pub(crate) fn of_all(job: &Job) -> Vec<Position> {
     let ranks = 0..job.geometry().ranks;
     ranks.map(|rank| Position { rank, doing: doing(job, rank) }).collect()
 }
@@ -135,8 +135,10 @@ mod tests {
         let job = in_process(1).unwrap();
         let doing = || of_all(&job).remove(0).doing;
         assert_eq!(doing(), Doing::Starting);
-        job.control(0).life.state.store(rank_state::ATTACHED, Relaxed);
-        assert_eq!(doing(), Doing::Running);
+        for attached in [rank_state::ATTACHED, rank_state::DEAD + 1, u32::MAX] {
+            job.control(0).life.state.store(attached, Relaxed);
+            assert_eq!(doing(), Doing::Running);
+        }
         let line = &job.control(0).status;
         line.operation.store(operation_number("recv"), Relaxed);
         line.peer.store(3, Relaxed);

@@ -35,6 +35,7 @@ use shm_core::direct::{MAX_BLOCKS, Transfer};
 pub(crate) use self::pull::Pull;
 pub(super) use self::push::Push;
 use super::{Engine, OperationId};
+use crate::envelope::OFFER;
 use crate::error::Result;
 use crate::job::Job;
 use crate::layout::TRANSFERS;
@@ -62,6 +63,8 @@ pub(super) struct Direct {
     pulls: VecDeque<(usize, u32)>,
     /// Sends that this rank is invited to push.
     pushes: Vec<OperationId>,
+    /// Offers made so far.
+    offers: u64,
 }
 
 /// Where a message lies, as its sender says.
@@ -70,38 +73,84 @@ pub(super) struct Offer {
     pub(super) message: u32,
     transfer: u32,
     address: u64,
+    /// Grows by one with each offer of the sender: numbers of messages and transfers are used again.
+    serial: u64,
 }
+
+/// Bytes of the payload of an OFFER cell.
+pub(super) const OFFER_BYTES: usize = 32;
 
 impl Offer {
     /// The payload of an OFFER cell.
-    fn to_bytes(self, job: &Job) -> [u8; 24] {
-        let mut bytes = [0; 24];
+    fn to_bytes(self, key: Key) -> [u8; OFFER_BYTES] {
+        let mut bytes = [0; OFFER_BYTES];
         bytes[..4].copy_from_slice(&self.message.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.transfer.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.address.to_le_bytes());
-        bytes[16..].copy_from_slice(&seal(job, self.message, self.address).to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.serial.to_le_bytes());
+        bytes[24..].copy_from_slice(&key.seal(OFFER, self.message, self.address).to_le_bytes());
         bytes
     }
 
-    /// Reads such a payload; `None` if it is none.
-    pub(super) fn from_bytes(bytes: &[u8], job: &Job) -> Option<Self> {
+    /// Reads the payload of an OFFER cell of `sender`, of a message of `length` bytes; `None` if it is none.
+    pub(super) fn from_bytes(bytes: &[u8], job: &Job, sender: usize, length: u64) -> Option<(Self, Key)> {
         let word = |range: Range<usize>| Some(u32::from_le_bytes(bytes.get(range)?.try_into().ok()?));
         let long = |range: Range<usize>| Some(u64::from_le_bytes(bytes.get(range)?.try_into().ok()?));
-        let offer = Self { message: word(0..4)?, transfer: word(4..8)?, address: long(8..16)? };
-        let genuine = long(16..24)? == seal(job, offer.message, offer.address);
-        (genuine && (offer.transfer as usize) < TRANSFERS).then_some(offer)
+        let (message, transfer) = (word(0..4)?, word(4..8)?);
+        let offer = Self { message, transfer, address: long(8..16)?, serial: long(16..24)? };
+        let key = offer.key(job, sender, length);
+        let genuine = long(24..OFFER_BYTES)? == key.seal(OFFER, message, offer.address);
+        (genuine && (transfer as usize) < TRANSFERS).then_some((offer, key))
+    }
+
+    /// What the cells of this message are sealed with.
+    fn key(&self, job: &Job, sender: usize, length: u64) -> Key {
+        let start = job.header().job.load(Relaxed) ^ sender as u64;
+        Key([self.serial, self.transfer.into(), length].into_iter().fold(start, mix))
     }
 }
 
-/// Tells an address that a rank wrote from one that something wrote over it by accident.
-pub(super) fn seal(job: &Job, message: u32, address: u64) -> u64 {
-    let key = job.header().job.load(Relaxed);
-    (address ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ u64::from(message)
+/// What both sides of one message know of it, as a number. All cells of direct messages are sealed with it: an address
+/// or a count that something wrote over by accident, or that belongs to an earlier message, is told from one that the
+/// other side wrote for this one. Else the sender would write where the receiver has other things by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key(u64);
+
+impl Key {
+    /// The seal of a cell of this kind that says `value`.
+    pub(super) fn seal(self, kind: u16, message: u32, value: u64) -> u64 {
+        mix(mix(self.0, u64::from(kind) << 32 | u64::from(message)), value)
+    }
+
+    /// Whether `source` can have written a cell of this kind that says `value`.
+    fn check(
+        self,
+        seal: u64,
+        kind: u16,
+        source: usize,
+        message: u32,
+        value: u64,
+    ) -> std::result::Result<(), String> {
+        let genuine = seal == self.seal(kind, message, value);
+        genuine.then_some(()).ok_or_else(|| {
+            format!(
+                "a cell of kind {kind} from rank {source} on message {message} that it cannot have written"
+            )
+        })
+    }
+}
+
+/// Spreads every bit of both over the result (the finaliser of SplitMix64).
+fn mix(state: u64, word: u64) -> u64 {
+    let sum = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let once = (sum ^ sum >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let twice = (once ^ once >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    twice ^ twice >> 31
 }
 
 impl Direct {
     pub(super) fn new(from: u64, share: bool) -> Self {
-        Self { from, share, free: None, pulls: VecDeque::new(), pushes: Vec::new() }
+        Self { from, share, free: None, pulls: VecDeque::new(), pushes: Vec::new(), offers: 0 }
     }
 
     /// Whether there is nothing to copy.
@@ -194,16 +243,22 @@ mod tests {
     #[test]
     fn an_offer_is_read_as_it_was_written_or_not_at_all() {
         let job = crate::launch::in_process(1).unwrap();
-        let offer = Offer { message: 3, transfer: TRANSFERS as u32 - 1, address: 0x7fff_1234_5678_9abc };
-        let bytes = offer.to_bytes(&job);
-        assert_eq!(Offer::from_bytes(&bytes, &job), Some(offer));
-        assert_eq!(Offer::from_bytes(&bytes[..23], &job), None);
-        for at in [0, 9, 15, 20] {
+        let (sender, length) = (2, 100_000);
+        let read = |bytes: &[u8]| Offer::from_bytes(bytes, &job, sender, length);
+        let transfer = TRANSFERS as u32 - 1;
+        let offer = Offer { message: 3, transfer, address: 0x7fff_1234_5678_9abc, serial: 7 };
+        let key = offer.key(&job, sender, length);
+        let bytes = offer.to_bytes(key);
+        assert_eq!(read(&bytes), Some((offer, key)));
+        assert_eq!(read(&bytes[..OFFER_BYTES - 1]), None);
+        for bit in 0..8 * OFFER_BYTES {
             let mut damaged = bytes;
-            damaged[at] ^= 1;
-            assert_eq!(Offer::from_bytes(&damaged, &job), None, "byte {at}");
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&damaged), None, "bit {bit}");
         }
+        assert_eq!(Offer::from_bytes(&bytes, &job, sender, length - 1), None);
+        assert_eq!(Offer::from_bytes(&bytes, &job, sender + 1, length), None);
         let stray = Offer { transfer: TRANSFERS as u32, ..offer };
-        assert_eq!(Offer::from_bytes(&stray.to_bytes(&job), &job), None);
+        assert_eq!(read(&stray.to_bytes(stray.key(&job, sender, length))), None);
     }
 }

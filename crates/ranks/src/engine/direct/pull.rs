@@ -2,16 +2,18 @@
 
 use shm_core::direct::Side;
 
-use super::{BLOCKS_PER_TURN, Offer, SHARED_BLOCKS, blocks_of, bytes_of, fair_share};
+use super::{BLOCKS_PER_TURN, Key, Offer, SHARED_BLOCKS, blocks_of, bytes_of, fair_share};
 use crate::engine::buffer::Incoming;
 use crate::engine::link::{Answer, Link};
 use crate::engine::{Engine, OperationId};
+use crate::envelope::PUSHED;
 use crate::error::Result;
 
 /// What the receiver knows of a direct message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pull {
     offer: Offer,
+    key: Key,
     blocks: u32,
     /// Blocks that this rank has copied, or does without.
     pulled: u32,
@@ -20,10 +22,10 @@ pub(crate) struct Pull {
 
 impl Pull {
     /// A message of `length` bytes that has been offered.
-    pub(in crate::engine) fn new(offer: Offer, length: u64) -> std::result::Result<Self, String> {
+    pub(in crate::engine) fn new(offer: Offer, key: Key, length: u64) -> std::result::Result<Self, String> {
         let blocks = blocks_of(length).filter(|&blocks| blocks > 0);
         let blocks = blocks.ok_or_else(|| format!("{length} bytes are offered directly"))?;
-        Ok(Self { offer, blocks, pulled: 0, invited: false })
+        Ok(Self { offer, key, blocks, pulled: 0, invited: false })
     }
 }
 
@@ -54,7 +56,8 @@ impl Engine {
         let Some(receive) = inflow.receive.and_then(|id| self.receives.get_mut(id)) else { return };
         let (Some(pull), Some(address)) = (&mut inflow.pull, receive.buffer.address()) else { return };
         if !std::mem::replace(&mut pull.invited, true) {
-            self.answer(source, Answer::Invite { message, address });
+            let key = pull.key;
+            self.answer(source, Answer::Invite { message, address, key });
         }
     }
 
@@ -99,11 +102,11 @@ impl Engine {
     /// Nothing of the message is left to be claimed.
     fn end_pulling(&mut self, source: usize, message: u32) {
         let Some(inflow) = self.links[source].inflows.get_mut(&message) else { return };
-        let Some(Pull { pulled, blocks, invited, .. }) = inflow.pull else { return };
+        let Some(Pull { key, pulled, blocks, invited, .. }) = inflow.pull else { return };
         if pulled == blocks || !invited {
             inflow.received = inflow.envelope.length;
         }
-        self.answer(source, Answer::Pulled { message, blocks: pulled });
+        self.answer(source, Answer::Pulled { message, blocks: pulled, key });
         self.end_inflow_if_complete(source, message);
     }
 
@@ -113,12 +116,14 @@ impl Engine {
         source: usize,
         message: u32,
         blocks: u32,
+        seal: u64,
     ) -> std::result::Result<(), String> {
         let inflow = self.links[source].inflows.get_mut(&message);
         let inflow = inflow.and_then(|inflow| Some((inflow.pull.filter(|pull| pull.invited)?, inflow)));
-        let Some((Pull { pulled, blocks: total, .. }, inflow)) = inflow else {
+        let Some((Pull { key, pulled, blocks: total, .. }, inflow)) = inflow else {
             return Err(format!("rank {source} pushes message {message}, to which it is not invited"));
         };
+        key.check(seal, PUSHED, source, message, blocks.into())?;
         if u64::from(pulled) + u64::from(blocks) != u64::from(total) {
             return Err(format!(
                 "rank {source} has pushed {blocks} of {total} blocks, {pulled} are this side's"

@@ -10,11 +10,12 @@ use std::ops::Range;
 
 use shm_core::direct::{Side, Transfer};
 
-use super::{BLOCKS_PER_TURN, Offer, blocks_of, bytes_of, fair_share};
+use super::{BLOCKS_PER_TURN, Key, OFFER_BYTES, Offer, blocks_of, bytes_of, fair_share};
 use crate::engine::buffer::Outgoing;
 use crate::engine::link::Answer;
 use crate::engine::send::SendState;
 use crate::engine::{Engine, OperationId};
+use crate::envelope::{INVITE, PULLED};
 use crate::error::Result;
 use crate::layout::TRANSFERS;
 
@@ -23,6 +24,7 @@ use crate::layout::TRANSFERS;
 pub(in crate::engine) struct Push {
     /// This rank's number of the shared word.
     transfer: u32,
+    key: Key,
     blocks: u32,
     /// Where the receiver wants it, once it has invited this rank.
     target: Option<u64>,
@@ -37,6 +39,10 @@ pub(in crate::engine) struct Push {
 }
 
 impl Push {
+    fn new(transfer: u32, key: Key, blocks: u32) -> Self {
+        Self { transfer, key, blocks, target: None, claimed: 0..0, pushed: 0, told: false, pulled: None }
+    }
+
     pub(super) fn transfer(&self) -> u32 {
         self.transfer
     }
@@ -60,7 +66,11 @@ impl Push {
 
 impl Engine {
     /// Makes send `id` a direct one if that is possible: the payload of its OFFER.
-    pub(in crate::engine) fn offer(&mut self, destination: usize, id: OperationId) -> Option<[u8; 24]> {
+    pub(in crate::engine) fn offer(
+        &mut self,
+        destination: usize,
+        id: OperationId,
+    ) -> Option<[u8; OFFER_BYTES]> {
         let length = self.sends.get(id)?.envelope.length;
         let link = &mut self.links[destination];
         if length < self.direct.from || !link.offers {
@@ -68,12 +78,13 @@ impl Engine {
         }
         link.memory(self.job, destination)?;
         let (blocks, transfer) = (blocks_of(length)?, self.take_transfer()?);
+        self.direct.offers += 1;
         let send = self.sends.get_mut(id)?;
         let address = send.payload.bytes().as_ptr().expose_provenance() as u64;
-        let none =
-            Push { transfer, blocks, target: None, claimed: 0..0, pushed: 0, told: false, pulled: None };
-        send.push = Some(none);
-        Some(Offer { message: id, transfer, address }.to_bytes(self.job))
+        let offer = Offer { message: id, transfer, address, serial: self.direct.offers };
+        let key = offer.key(self.job, self.rank, length);
+        send.push = Some(Push::new(transfer, key, blocks));
+        Some(offer.to_bytes(key))
     }
 
     fn take_transfer(&mut self) -> Option<u32> {
@@ -91,8 +102,10 @@ impl Engine {
         source: usize,
         id: u32,
         target: u64,
+        seal: u64,
     ) -> std::result::Result<(), String> {
         let push = self.push_to(source, id)?;
+        push.key.check(seal, INVITE, source, id, target)?;
         if push.target.is_some() || push.pulled.is_some() {
             return Err(format!("rank {source} invites too late to message {id}"));
         }
@@ -110,8 +123,10 @@ impl Engine {
         source: usize,
         id: u32,
         blocks: u32,
+        seal: u64,
     ) -> std::result::Result<(), String> {
         let push = self.push_to(source, id)?;
+        push.key.check(seal, PULLED, source, id, blocks.into())?;
         let mine = push.pushed + push.claimed.len() as u32;
         if push.pulled.is_some() || u64::from(mine) + u64::from(blocks) != u64::from(push.blocks) {
             let total = push.blocks;
@@ -172,11 +187,11 @@ impl Engine {
         if !push.claimed.is_empty() {
             return;
         }
-        let (blocks, told) = (push.pushed, std::mem::replace(&mut push.told, true));
+        let (key, blocks, told) = (push.key, push.pushed, std::mem::replace(&mut push.told, true));
         let through = push.is_complete() && push.pulled.is_some();
         self.direct.pushes.retain(|&other| other != id);
         if blocks > 0 && !told {
-            self.answer(destination, Answer::Pushed { message: id, blocks });
+            self.answer(destination, Answer::Pushed { message: id, blocks, key });
         }
         if through {
             self.finish_send(id);
