@@ -38,6 +38,9 @@ mod collective;
 mod engine;
 mod envelope;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod job;
 mod last_words;
 #[doc(hidden)]
@@ -52,7 +55,7 @@ mod request;
 mod scope;
 mod spawn;
 mod status;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod testing;
 mod world;
 

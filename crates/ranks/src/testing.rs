@@ -1,5 +1,10 @@
-//! Ranks as threads of one process, over a segment of their own: what the sanitizers can see, and what unit tests
-//! need. Everything below [`World`] is the same as with processes.
+//! Ranks as threads of one process, over a segment of their own: what the sanitizers can see, and what unit tests and
+//! fuzzers need. Everything below [`World`] is the same as with processes.
+
+#![cfg_attr(not(test), allow(dead_code, reason = "fuzzers need no threads"))]
+
+pub(crate) mod damage;
+mod watchdog;
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -28,57 +33,7 @@ fn run_in(job: &'static Job, body: impl Fn(&World) + Sync) {
     });
 }
 
-/// What a process that writes over the segment can do to the others.
-mod damage {
-    use std::sync::atomic::Ordering::Relaxed;
-
-    use proptest::prelude::*;
-    use shm_core::ring::Producer;
-
-    use super::*;
-    use crate::{ANY_SOURCE, Error};
-
-    fn cell() -> impl Strategy<Value = (u16, [u64; 3], Vec<u8>)> {
-        // Mostly kinds and small numbers that exist: nonsense that is nearly right goes deepest.
-        let kind = prop_oneof![4 => 0..11u16, 1 => any::<u16>()];
-        let word = prop_oneof![6 => 0..4u32, 1 => any::<u32>()];
-        let from_one = prop::bool::weighted(0.8);
-        let words = (prop::array::uniform6(word), from_one).prop_map(|(mut words, from_one)| {
-            words[1] = if from_one { 1 } else { words[1] };
-            let pair = |at: usize| u64::from(words[at]) | u64::from(words[at + 1]) << 32;
-            [pair(0), pair(2), pair(4)]
-        });
-        (kind, words, prop::collection::vec(0..3u8, 0..40))
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-        /// Nonsense in a ring is an error of the rank that reads it: no panic, no hang, no stray access.
-        #[test]
-        fn nonsense_in_a_ring_is_an_error(cells in prop::collection::vec(cell(), 1..30), posted in 0..3usize) {
-            let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
-            let world = World::attached(Attachment::of_thread(job, 0));
-            let requests: Vec<_> = (0..posted).map(|_| world.irecv::<u8>(ANY_SOURCE).unwrap()).collect();
-            let send = world.isend(vec![1u8; 100_000], 1).unwrap();
-            job.segment().reserve(job.geometry().ring(1, 0)).unwrap();
-            job.segment().reserve(job.geometry().pool(1)).unwrap();
-            let mut producer = Producer::new(job.ring(1, 0));
-            for (kind, words, payload) in &cells {
-                producer.try_push(*kind, *words, payload).unwrap();
-            }
-            job.control(0).senders.bits[0].fetch_or(0b10, Relaxed);
-            let mut outcome = Ok(true);
-            while let Ok(true) = outcome {
-                outcome = world.engine.borrow_mut().progress();
-            }
-            let expected = matches!(outcome, Ok(_) | Err(Error::Damaged { .. }));
-            prop_assert!(expected, "{outcome:?}");
-            drop((requests, send));
-            std::mem::forget(world);
-        }
-    }
-}
-
+#[cfg(test)]
 mod smoke {
     use std::sync::atomic::Ordering::{Acquire, Relaxed};
 

@@ -48,6 +48,19 @@ pub enum SegmentError {
         /// Name of the segment.
         name: String,
     },
+    /// The object belongs to another user, who could read all that is written to it, change it, and cut it short.
+    #[error(
+        "segment {name}: it belongs to user {owner}, and this process acts for user {user}\n\
+         help: choose another name, or run both programs as the same user"
+    )]
+    OtherUser {
+        /// Name of the segment.
+        name: String,
+        /// The number of the user who owns it.
+        owner: u32,
+        /// The number of the user on whose behalf this process acts.
+        user: u32,
+    },
     /// The object has no complete header: its creator is still at work, or died before it was done.
     #[error(
         "segment {name}: its header is not complete (object of {size} bytes)\n\

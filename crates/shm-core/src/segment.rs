@@ -30,7 +30,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::ptr::NonNull;
 use std::sync::atomic::{self, Ordering};
 
@@ -248,14 +248,10 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// There is no such name; its header is not complete yet; it is no segment, or one of another version, kind
-    /// or size; or the system refused.
+    /// There is no such name; it belongs to another user; its header is not complete yet; it is no segment, or one of
+    /// another version, kind or size; or the system refused.
     pub fn open(name: &SegmentName, kind: u32) -> Result<Self, SegmentError> {
-        let file = shm::open(name.as_str()).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => SegmentError::Missing { name: name.to_string() },
-            _ => failure("shm_open", name.as_str(), 0, error),
-        })?;
-        Self::check_and_map(file, name.to_string(), kind)
+        Self::check_and_map(open_own(name)?, name.to_string(), kind)
     }
 
     /// Maps the segment behind an inherited descriptor after checking its header.
@@ -399,6 +395,20 @@ impl Segment {
         assert!(end.is_some(), "{length} bytes at {offset} of a segment of {} bytes", self.size());
         // SAFETY: `offset` is within the mapping, or one past its end, as just checked.
         unsafe { self.base().add(offset) }
+    }
+}
+
+/// Opens the object behind a name, if it belongs to this user: anybody may create a name before its owner does.
+pub(crate) fn open_own(name: &SegmentName) -> Result<File, SegmentError> {
+    let file = shm::open(name.as_str()).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => SegmentError::Missing { name: name.to_string() },
+        _ => failure("shm_open", name.as_str(), 0, error),
+    })?;
+    let owner = file.metadata().map_err(|error| failure("fstat", name.as_str(), 0, error))?.uid();
+    let user = shm::effective_user();
+    match owner == user {
+        true => Ok(file),
+        false => Err(SegmentError::OtherUser { name: name.to_string(), owner, user }),
     }
 }
 

@@ -8,6 +8,7 @@ mod exit_codes;
 mod hand_over;
 mod harness;
 mod options;
+mod other_user;
 mod output;
 mod refusals;
 mod signals;

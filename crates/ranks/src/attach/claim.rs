@@ -61,7 +61,7 @@ fn attach_once() -> Result<Attachment, AttachError> {
 
 impl Attachment {
     /// A rank that is a thread of a test.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn of_thread(job: &'static Job, rank: usize) -> Self {
         let life = &job.control(rank).life;
         life.pid.store(std::process::id(), Relaxed);

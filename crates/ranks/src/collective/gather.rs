@@ -162,7 +162,8 @@ impl Collective<'_> {
             let keep = |collective: &Self, _: &[u8]| collective.pass();
             return self.collect_varying(data, counts, keep).map(Some);
         }
-        let longest = counts.into_iter().max().unwrap_or(0) * size_of::<T>();
+        // A number from shared memory: too large a one is never come to an end with, but it must not overflow.
+        let longest = counts.into_iter().max().unwrap_or(0).saturating_mul(size_of::<T>());
         self.contribute(bytemuck::cast_slice(data), longest)?;
         Ok(None)
     }

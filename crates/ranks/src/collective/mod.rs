@@ -25,7 +25,7 @@ pub(crate) use round::Disagreement;
 
 use std::ops::Range;
 
-use round::topic;
+pub(crate) use round::topic;
 use shm_core::board::Topic;
 
 use crate::engine::Caller;

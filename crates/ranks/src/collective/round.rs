@@ -28,7 +28,7 @@ const UNKNOWN: Topic = [NO_ROOT << ROOT_SHIFT, 0];
 const ROOM_GROWTH: usize = 4;
 
 #[inline]
-pub(super) fn topic(
+pub(crate) fn topic(
     kind: Kind,
     root: Option<usize>,
     element_type: u32,

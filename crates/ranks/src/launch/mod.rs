@@ -56,6 +56,8 @@ pub(crate) use create::{bell_name, in_process, unlink_bells};
 pub use error::LaunchError;
 pub use label::{Label, LabelPart};
 pub use plan::{Event, Input, Limits, Memory, Output, Plan, RankPlan, StreamPlan};
+#[cfg(any(test, fuzzing))]
+pub(crate) use position::of_all as positions;
 pub use position::{Doing, Position, Wait};
 pub use report::{Ended, Failure, Outcome};
 pub(crate) use report::{RETURNED_ERROR, positions_text};

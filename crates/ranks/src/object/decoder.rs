@@ -16,10 +16,10 @@ const UNSENT_BYTES: usize = 16 << 20;
 /// Half the stack of a thread of the standard library: each level of a nested value may be as short as one byte.
 const STACK_BYTES: usize = 1 << 20;
 
-pub(super) type Decoded<T> = std::result::Result<T, DecodeError>;
+pub(crate) type Decoded<T> = std::result::Result<T, DecodeError>;
 
 /// The value whose encoding is all of `bytes`.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Decoded<T> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Decoded<T> {
     let mut decoder = Decoder::new(bytes);
     let value = T::deserialize(&mut decoder)?;
     match decoder.rest.len() {

@@ -1,6 +1,6 @@
 //! Values of any serde type as messages. The codec lives here and in `decoder.rs`, and nowhere else.
 
-mod decoder;
+pub(crate) mod decoder;
 
 use bincode::config::{Configuration, standard};
 use serde::Serialize;

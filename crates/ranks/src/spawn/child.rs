@@ -9,6 +9,9 @@ use crate::World;
 use crate::attach;
 use crate::launch::{RETURNED_ERROR, environment, process};
 
+/// The exit code of a process that has come to its call and cannot join the job.
+pub(super) const NOT_JOINED: i32 = 111;
+
 /// Set when this process has come to its call.
 static ARRIVED: AtomicBool = AtomicBool::new(false);
 
@@ -25,7 +28,7 @@ pub(super) fn run(body: impl FnOnce(World) -> Returned) -> ! {
     ARRIVED.store(true, Relaxed);
     take_output();
     attach::hush_consequences();
-    let world = crate::init().unwrap_or_else(|error| give_up(&error.to_string()));
+    let world = crate::init().unwrap_or_else(|error| stay_out(&error.to_string()));
     // The body owns the world, so that a panic drops it while it unwinds: that is how the job learns of it.
     let ended = catch_unwind(AssertUnwindSafe(move || body(world)));
     match ended {
@@ -34,6 +37,13 @@ pub(super) fn run(body: impl FnOnce(World) -> Returned) -> ! {
         // The panic hook has printed and recorded the message.
         Err(_) => exit(101),
     }
+}
+
+/// Ends a process that has come to its call and is no rank: nothing can be recorded for it.
+fn stay_out(error: &str) -> ! {
+    // The parent learns it from the code; there is nobody else to tell when this fails.
+    let _ = writeln!(stderr(), "error: {error}");
+    exit(NOT_JOINED)
 }
 
 fn give_up(error: &str) -> ! {
@@ -48,7 +58,8 @@ fn give_up(error: &str) -> ! {
 /// Makes the pipe from the parent the standard output: what the test harness printed before is dropped.
 fn take_output() {
     let number = std::env::var(environment::SPAWN_OUTPUT_FD).ok().and_then(|number| number.parse().ok());
-    let Some(number) = number else { return };
+    // Standard streams are nobody's gift: such a number can only be damage, and would be closed below.
+    let Some(number) = number.filter(|&number| number > 2) else { return };
     let Ok(pipe) = process::duplicate_inherited(number) else { return };
     // What the harness has buffered belongs to the old output.
     let _ = stdout().flush();

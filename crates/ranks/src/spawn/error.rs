@@ -28,6 +28,14 @@ pub enum SpawnError {
         /// Where the ranks stood when it was over.
         positions: Vec<Position>,
     },
+    /// A child could not become a rank; it has printed why.
+    #[error("spawn at {at}: rank {rank} could not join the job: see what it printed")]
+    NotJoined {
+        /// Where `spawn` was called.
+        at: String,
+        /// The rank.
+        rank: usize,
+    },
     /// A child ended without coming to the call of `spawn` that it was started for.
     #[error(
         "spawn at {at}: the process of rank {rank} ended before it came to this call; it was started as \

@@ -12,7 +12,7 @@ use super::{SpawnError, child, harness};
 use crate::World;
 use crate::error::Result;
 use crate::launch::{
-    self, Input, LabelPart, LaunchError, Limits, Outcome, Output, Plan, RankPlan, StreamPlan,
+    self, Ended, Input, LabelPart, LaunchError, Limits, Outcome, Output, Plan, RankPlan, StreamPlan,
 };
 
 /// Time for the errors that a failed rank means for the others: most fail within a millisecond, on a loaded machine
@@ -214,6 +214,9 @@ fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result
             if failure.last_words.is_some() || !outcome.never_attached.contains(&failure.rank) =>
         {
             Err(SpawnError::Failed { at, failure: failure.clone(), positions })
+        }
+        (Some(failure), _) if failure.ended == Ended::Code(child::NOT_JOINED) => {
+            Err(SpawnError::NotJoined { at, rank: failure.rank })
         }
         (_, Some(&rank)) => Err(SpawnError::NotReached { at, rank, command }),
         _ => Ok(()),

@@ -26,6 +26,7 @@ impl Random {
         choices[self.below(choices.len())]
     }
 
+    #[allow(dead_code, reason = "not every test that shares this needs it")]
     /// Brings `items` into a random order.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         (1..items.len()).rev().for_each(|last| items.swap(last, self.below(last + 1)));

@@ -22,7 +22,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use crate::error::SegmentError;
-use crate::segment::{Segment, SegmentName, failure};
+use crate::segment::{Segment, SegmentName, failure, open_own};
 use crate::sync::Ordering::Relaxed;
 use crate::sys::lock::{self, Kind};
 use crate::sys::shm;
@@ -212,7 +212,7 @@ fn look(file: &File, name: &SegmentName) -> Result<Finding, ChannelError> {
 
 fn looks_like_ours(file: &File, name: &SegmentName) -> Result<bool, SegmentError> {
     let facts = file.metadata().map_err(|e| failure("fstat", name.as_str(), 0, e))?;
-    Ok(facts.uid() == shm::effective_user() && facts.mode() & MODE_BITS & !0o600 == 0)
+    Ok(facts.mode() & MODE_BITS & !0o600 == 0)
 }
 
 /// `None`: the name has come or gone between two steps, try again.
@@ -228,9 +228,9 @@ fn open(name: &SegmentName, policy: Policy) -> Result<Option<File>, SegmentError
 }
 
 fn open_existing(name: &SegmentName) -> Result<Option<File>, SegmentError> {
-    match shm::open(name.as_str()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some).map_err(|e| failure("shm_open", name.as_str(), 0, e)),
+    match open_own(name) {
+        Err(SegmentError::Missing { .. }) => Ok(None),
+        other => other.map(Some),
     }
 }
 

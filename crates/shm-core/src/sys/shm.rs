@@ -57,7 +57,6 @@ pub(crate) fn create_anonymous(_name: &str) -> io::Result<File> {
 }
 
 /// The user on whose behalf this process acts.
-#[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: takes nothing, cannot fail.
     unsafe { libc::geteuid() }

@@ -1,0 +1,296 @@
+//! What something that writes over the segment can do to the ranks: give them errors, and nothing else.
+//!
+//! A script of bytes says what happens. Three ranks, all of them in one thread, start operations that do not block,
+//! while their segment is written over: any word of it at random, or a message that is nearly right. In the end all
+//! ranks but one are gone, and whatever that one waits for has to end. A panic, an abort or a hang is a defect.
+//!
+//! Property tests make scripts at random. `ci/fuzz` looks for those that reach code which no script has reached before.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use shm_core::board::{CELLS, Place, Topic};
+use shm_core::ring::{Cell, RingHeader};
+
+use super::watchdog;
+use crate::attach::Attachment;
+use crate::collective::{Kind, topic};
+use crate::envelope;
+use crate::job::Job;
+use crate::launch::{self, in_process};
+use crate::layout::{CALL_SITES, CallSiteEntry, RankControl, rank_state};
+use crate::p2p::type_hash;
+use crate::{ANY_SOURCE, ANY_TAG, Request, Status, Sum, World, call_site, last_words};
+
+const RANKS: usize = 3;
+/// Lengths of messages: of every way that a message can take.
+const LENGTHS: [usize; 10] = [0, 1, 32, 33, 500, 8192, 8193, 20_000, 70_000, 400_000];
+/// Operations under way at a time, and rank.
+const REQUESTS: usize = 8;
+
+/// The next bytes of a script; zeroes when it is over.
+struct Script<'s>(&'s [u8]);
+
+impl Script<'_> {
+    fn byte(&mut self) -> usize {
+        let (&first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        first.into()
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        match bound {
+            0..=256 => self.byte() % bound,
+            _ => (self.byte() << 8 | self.byte()) % bound,
+        }
+    }
+
+    /// Mostly what is nearly right: that goes deepest.
+    fn word(&mut self, now: u64) -> u64 {
+        match self.byte() % 10 {
+            0 => 0,
+            1 => u64::MAX,
+            2 => now.wrapping_add(1),
+            3 => now.wrapping_sub(1),
+            4 => now ^ 1 << self.below(64),
+            5 => now.swap_bytes(),
+            6 => (0..8).fold(0, |word, _| word << 8 | self.byte() as u64),
+            7 => now & !0xffff_ffff | self.byte() as u64,
+            8 => now & 0xffff_ffff | (self.byte() as u64) << 32,
+            _ => self.byte() as u64,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One rank and what it has under way.
+struct Rank<'w> {
+    world: &'w World,
+    sends: Vec<Request<'w, Vec<u8>>>,
+    receives: Vec<Request<'w, (Vec<u8>, Status)>>,
+}
+
+/// Plays a script.
+pub(crate) fn play(script: &[u8]) {
+    // There is one segment for all.
+    static PLAYING: Mutex<()> = Mutex::new(());
+    let _playing = PLAYING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _watched = watchdog::watch(script);
+    let job = fresh_job();
+    let attach = |rank| World::attached(Attachment::of_thread(job, rank));
+    let worlds: [World; RANKS] = std::array::from_fn(attach);
+    let idle = |world| Rank { world, sends: Vec::new(), receives: Vec::new() };
+    let mut ranks: Vec<Rank<'_>> = worlds.iter().map(idle).collect();
+    let mut script = Script(script);
+    while !script.is_over() {
+        match script.byte() % 16 {
+            0..3 => write_over(job, &mut script),
+            3 => forge_message(job, &mut script),
+            4 => look_from_outside(job),
+            act => ranks[script.below(RANKS)].act(act, &mut script),
+        }
+    }
+    let first = ranks.swap_remove(0);
+    drop(ranks);
+    (1..RANKS).for_each(|rank| job.depart(rank, rank_state::DEAD));
+    first.finish();
+    let [survivor, dead @ ..] = worlds;
+    try_collectives(job, &survivor, &mut script);
+    // Whatever it says, it comes back.
+    let _ = survivor.finalize();
+    look_from_outside(job);
+    dead.into_iter().for_each(|world| drop(world.fail("the script is over".to_owned())));
+}
+
+/// A job whose segment is as if it had just been created.
+///
+/// Lanes borrow a mapping for as long as the process lives: one has to do for all scripts.
+fn fresh_job() -> &'static Job {
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    static JOB: OnceLock<(Job, Vec<u64>)> = OnceLock::new();
+    let words = |job: &Job| -> Vec<u64> { header(job).iter().map(|word| word.load(Relaxed)).collect() };
+    let (job, header_words) = JOB.get_or_init(|| {
+        let job = in_process(RANKS).unwrap();
+        let words = words(&job);
+        (job, words)
+    });
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(job.segment().descriptor(), punch, 0, job.segment().size() as u64).unwrap();
+    for (word, value) in header(job).iter().zip(header_words) {
+        word.store(*value, Relaxed);
+    }
+    job
+}
+
+fn header(job: &Job) -> &[AtomicU64] {
+    job.segment().slice_at(0, (job.geometry().header() + 64) / 8)
+}
+
+/// Writes over one word, or a range, of one of the segment's areas.
+fn write_over(job: &Job, script: &mut Script<'_>) {
+    let geometry = job.geometry();
+    let (one, other) = (script.below(RANKS), script.below(RANKS));
+    let area = match script.byte() % 8 {
+        0 => 0..geometry.header() + 64,
+        1 | 2 => geometry.control(one)..geometry.control(one) + size_of::<RankControl>(),
+        3 => geometry.call_sites()..geometry.call_sites() + CALL_SITES * size_of::<CallSiteEntry>(),
+        4 => geometry.board(one).start..geometry.board(one).start + 256,
+        // Header, the first cells, the first bytes.
+        5 => geometry.ring(one, other).start..geometry.ring(one, other).start + 1024,
+        6 => geometry.transfers(one),
+        _ => geometry.pool(one).start..geometry.pool(one).start + 1024,
+    };
+    let words: &[AtomicU64] = job.segment().slice_at(area.start, area.len() / 8);
+    let first = script.below(words.len());
+    let count = if script.byte() == 0 { script.below(64) } else { 1 };
+    for at in (first..words.len()).take(count) {
+        // A rank that says for ever that it is copying is waited for until it is gone: nobody else would be.
+        let copying = geometry.control(one) + std::mem::offset_of!(RankControl, copying);
+        if !(copying..copying + 64).contains(&(area.start + at * 8)) {
+            words[at].store(script.word(words[at].load(Relaxed)), Relaxed);
+        }
+    }
+}
+
+/// Writes the next message of a ring: one that its sender did not send, and that is nearly right.
+fn forge_message(job: &Job, script: &mut Script<'_>) {
+    let (sender, receiver) = (script.below(RANKS), script.below(RANKS));
+    let cells = job.geometry().ring(sender, receiver).start + size_of::<RingHeader>();
+    let cell = |position: usize| -> &[AtomicU64] {
+        job.segment().slice_at(cells + position % job.geometry().ring_cells * size_of::<Cell>(), 8)
+    };
+    let is_written = |&position: &usize| cell(position)[0].load(Relaxed) as u32 == position as u32 + 1;
+    let position = (0..job.geometry().ring_cells).take_while(is_written).count();
+    let words = cell(position);
+    let kind = script.below(usize::from(envelope::PUSHED) + 2);
+    let flags = if script.byte() < 32 { script.byte() << 8 } else { 0 };
+    let payload = if script.byte() < 32 { script.byte() << 8 | script.byte() } else { script.below(40) };
+    let source = if script.byte() < 32 { script.byte() } else { sender } as u64;
+    words[1].store(script.below(4) as u64 | source << 32, Relaxed);
+    for word in &words[2..] {
+        word.store(script.word(0), Relaxed);
+    }
+    let stamp = (position as u64 + 1) | (payload as u64) << 32 | ((kind | flags) as u64) << 48;
+    words[0].store(stamp, Relaxed);
+    job.control(receiver).senders.bits[0].fetch_or(1 << sender, Relaxed);
+}
+
+impl<'w> Rank<'w> {
+    /// One call that does not block. Every error is as good as any other, and none ends the job.
+    fn act(&mut self, act: usize, script: &mut Script<'_>) {
+        let world = self.world;
+        let (peer, tag) = (script.below(RANKS), script.below(3) as i32);
+        match act {
+            5 | 6 if self.sends.len() < REQUESTS => {
+                let data = vec![script.byte() as u8; LENGTHS[script.below(LENGTHS.len())]];
+                self.sends.extend(world.isend(data, (peer, tag)));
+            }
+            7 if self.receives.len() < REQUESTS => self.receives.extend(world.irecv((peer, tag))),
+            8 if self.receives.len() < REQUESTS => self.receives.extend(world.irecv((ANY_SOURCE, ANY_TAG))),
+            9 if self.receives.len() < REQUESTS => {
+                let buffer = vec![0; LENGTHS[script.below(LENGTHS.len())]];
+                self.receives.extend(world.irecv_into(buffer, (peer, tag)));
+            }
+            10 => self.receives.retain_mut(|receive| matches!(receive.test(), Ok(false))),
+            11 => self.sends.retain_mut(|send| matches!(send.test(), Ok(false))),
+            12 if tag == 0 => drop(self.receives.pop()),
+            12 => drop(self.sends.pop()),
+            13 => drop(world.try_matched_probe((ANY_SOURCE, tag))),
+            14 => drop(world.try_probe((peer, ANY_TAG))),
+            _ => drop(world.engine.borrow_mut().progress()),
+        }
+    }
+
+    /// Waits for everything, when all other ranks are gone.
+    fn finish(self) {
+        self.receives.into_iter().for_each(|receive| drop(receive.wait()));
+        self.sends.into_iter().for_each(|send| drop(send.wait()));
+        drop(self.world.recv_vec::<u8>((1, 7)));
+        drop(self.world.probe((2, 7)));
+        drop(self.world.send(&[1u8; 20_000], 1));
+    }
+}
+
+/// Collectives whose other ranks seem to have come, and show anything.
+fn try_collectives(job: &Job, world: &World, script: &mut Script<'_>) {
+    let (words, bytes) = (type_hash::<u32>(), type_hash::<u8>());
+    for act in 0..9 {
+        let (kind, root, element_type, length) = match act {
+            0 => (Kind::BroadcastVec, Some(1), words, 0),
+            1 => (Kind::AllGatherVarying, None, words, 0),
+            2 => (Kind::GatherVarying, Some(2), words, 0),
+            3 => (Kind::AllToAllVarying, None, words, 0),
+            4 => (Kind::ScatterVarying, Some(1), words, 0),
+            5 => (Kind::AllReduce, None, words, 40_000),
+            6 => (Kind::Broadcast, Some(1), bytes, 20),
+            7 => (Kind::BroadcastObject, Some(2), bytes, 0),
+            _ => (Kind::Barrier, None, type_hash::<()>(), 0),
+        };
+        forge_rounds(job, world, script, topic(kind, root, element_type, 0, length));
+        match act {
+            0 => drop(world.broadcast_vec(&mut vec![1u32], 1)),
+            1 => drop(world.all_gather_varying(&[1u32, 2])),
+            2 => drop(world.gather_varying(&[1u32, 2], 2)),
+            3 => drop(world.all_to_all_varying(&[1u32, 2, 3], &[1, 1, 1])),
+            4 => drop(world.scatter_varying::<u32>(&[], &[], 1)),
+            5 => drop(world.all_reduce(&[1u32; 10_000], &mut [0; 10_000], Sum)),
+            6 => drop(world.broadcast(&mut [0u8; 20], 1)),
+            7 => drop(world.broadcast_object::<Vec<String>>(None, 2)),
+            _ => drop(world.barrier()),
+        }
+    }
+}
+
+/// Lets the other ranks show something in the next rounds, mostly what this one expects.
+fn forge_rounds(job: &Job, world: &World, script: &mut Script<'_>, topic: Topic) {
+    let now = world.engine.borrow().board.as_ref().map_or(0, |board| board.round());
+    for rank in 1..RANKS {
+        let place = job.geometry().control(rank) + std::mem::offset_of!(RankControl, collective);
+        let words: &[AtomicU64] = job.segment().slice_at(place, size_of::<Place>() / 8);
+        let (progress, cells) = words.split_at(8);
+        if script.byte() > 32 || script.is_over() {
+            progress[0].store(u64::MAX >> 1, Relaxed);
+        }
+        for round in now + 1..=now + CELLS as u64 {
+            let cell = &cells[(round % CELLS as u64) as usize * 8..][..8];
+            [round, topic[0], topic[1]]
+                .iter()
+                .zip(cell)
+                .for_each(|(&value, word)| word.store(value, Relaxed));
+            cell[3].store(script.below(64) as u64, Relaxed);
+            let at = script.below(8);
+            cell[at].store(script.word(cell[at].load(Relaxed)), Relaxed);
+        }
+    }
+}
+
+/// Reads what the launcher and the tools read.
+fn look_from_outside(job: &Job) {
+    launch::positions(job).iter().for_each(|position| drop(position.to_string()));
+    (0..RANKS).for_each(|rank| drop(last_words::read(job.control(rank))));
+    (0..CALL_SITES as u16 + 2).for_each(|site| drop(call_site::describe(job, site)));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn damage_is_an_error(script in prop::collection::vec(any::<u8>(), 0..400)) {
+            super::play(&script);
+        }
+    }
+
+    #[test]
+    fn a_script_without_damage_moves_messages() {
+        // Not just errors from the first step on.
+        super::play(&[5, 0, 1, 0, 7, 3, 7, 1, 0, 0, 10, 1, 0, 0, 15, 0, 0, 0]);
+    }
+}
