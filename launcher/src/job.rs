@@ -30,7 +30,7 @@ pub fn answer(program: &str, request: Request) -> anyhow::Result<Ending> {
     match request {
         Request::Job(job) => run(program, *job),
         Request::Tool(tool, parser) => {
-            tool.run(*parser).context("cannot write the standard output")?;
+            tool.run(*parser)?;
             Ok(Ending::default())
         }
     }

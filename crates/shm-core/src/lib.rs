@@ -20,7 +20,7 @@ pub mod channel;
 mod copy;
 pub mod direct;
 pub mod error;
-mod limit;
+pub mod limit;
 pub mod pool;
 pub mod ring;
 pub mod segment;

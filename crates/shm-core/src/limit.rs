@@ -32,7 +32,7 @@ const V1: Version = Version {
 };
 
 /// Bytes that this process's control groups still allow; `None` without a limit or without control groups.
-pub(crate) fn free_bytes() -> Option<u64> {
+pub fn free_bytes() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     groups.lines().filter_map(memory_group).filter_map(|(version, path)| free_in(version, path)).min()
 }

@@ -20,7 +20,7 @@ pub(super) struct Environment {
     #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
     env: Vec<Variable>,
     /// Inherit only these, or ALL and set these
-    #[arg(long, alias = "genvlist", value_name = "ALL|NONE|NAME[=VALUE],...", value_delimiter = ',', value_parser = OsStringValueParser::new().try_map(variable))]
+    #[arg(long, aliases = ["genvlist", "envlist"], value_name = "ALL|NONE|NAME[=VALUE],...", value_delimiter = ',', value_parser = OsStringValueParser::new().try_map(variable))]
     export: Vec<Variable>,
     /// Inherit nothing
     #[arg(long, aliases = ["genvnone", "envnone"])]

@@ -23,6 +23,8 @@ const IGNORED: &[(&[&str], usize, &str)] = &[
     (&["oversubscribe", "overcommit"], 0, ANY_NUMBER),
     (&["use-hwthread-cpus"], 0, "hardware threads count as processors"),
     (&["hint"], 1, "hardware threads count as processors"),
+    (&["distribution"], 1, "--map-by says over what the ranks go in turn"),
+    (&["signals-to-handle"], 1, "all signals are passed on"),
     (&["rank-by"], 1, "ranks are numbered in the order in which they are mapped"),
     (&["get-stack-traces", "report-state-on-timeout"], 0, "a job that takes too long is ended without them"),
     (&["standalone", "disable-hostname-propagation"], 0, PROCESSES),
@@ -36,8 +38,11 @@ const IGNORED: &[(&[&str], usize, &str)] = &[
 ];
 
 /// Single letters.
-const IGNORED_LETTERS: &[(char, usize, &str)] =
-    &[('O', 0, ANY_NUMBER), ('K', 0, "a job always ends with its first failure")];
+const IGNORED_LETTERS: &[(char, usize, &str)] = &[
+    ('O', 0, ANY_NUMBER),
+    ('m', 1, "--map-by says over what the ranks go in turn"),
+    ('K', 0, "a job always ends with its first failure"),
+];
 
 const REFUSED: &[(&[&str], &str)] = &[
     (
@@ -65,6 +70,13 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["gtool"], "write --wrap 'CMD' --ranks 0,3-5"),
     (&["xterm"], "write --debug R to give rank R the terminal, or --wrap 'xterm -e' --ranks R"),
     (&["pty"], "rank 0 reads the terminal itself; -u gives the ranks pseudo-terminals for their output"),
+    (&["redirects"], "write --output DIR/%r.out --error DIR/%r.err, and --tee to see the output as well"),
+    (&["numa-binding"], "write --bind-to numa, socket, l3cache or core"),
+    (
+        &["signal"],
+        "no signal announces the time limit: at its end ranks get SIGTERM, and SIGKILL after --grace",
+    ),
+    (&["info"], "see shmrun --version, and shmrun doctor for what of this machine matters"),
     (&["wait"], "a job ends with its last rank, or with the first that fails; --timeout limits its time"),
 ];
 
@@ -74,6 +86,7 @@ const REFUSED_LETTERS: &[(char, &str)] = &[
         "it means the number of ranks to mpirun, and the processors of each rank to srun: write -n N for ranks, \
          --cpus-per-rank N for processors",
     ),
+    ('r', "write --output DIR/%r.out --error DIR/%r.err, and --tee to see the output as well"),
     ('W', "a job ends with its last rank, or with the first that fails; --timeout limits its time"),
 ];
 

@@ -16,6 +16,8 @@
 //! | what is said | `info.rs` |
 //! | options of other launchers that mean nothing here | `foreign.rs` |
 
+#[cfg(test)]
+mod compatibility;
 mod debug;
 mod decide;
 mod duration;

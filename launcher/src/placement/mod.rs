@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-pub(crate) use report::table;
+pub(crate) use report::{summary, table};
 pub(crate) use topology::Level;
 use topology::{Processor, Topology};
 pub(crate) use topology::{parse_list, write_list};

@@ -5,21 +5,12 @@ use super::{Machine, Placement, write_list};
 
 /// A line about the machine, and a line per rank or per sequence of ranks with the same processors.
 pub(crate) fn table(machine: &Machine, placement: &Placement) -> String {
-    let topology = &machine.topology;
-    let [processors, cores, packages, nodes] =
-        [Level::Hwthread, Level::Core, Level::Package, Level::Numa].map(|level| topology.by(level).len());
     let available = ranks::launch::available_cores();
-    let quota = match available < processors {
+    let quota = match available < machine.topology.by(Level::Hwthread).len() {
         true => format!(", processor time for {available}"),
         false => String::new(),
     };
-    let mut text = format!(
-        "{} in {}, {}, {}{quota}\n",
-        count(processors, "processor"),
-        count(cores, "core"),
-        count(packages, "socket"),
-        count(nodes, "memory node"),
-    );
+    let mut text = format!("{}{quota}\n", summary(machine));
     let mut rows = vec![["rank", "processors", "cores", "node"].map(str::to_owned)];
     let mut rank = 0;
     for same in placement.processors.chunk_by(|a, b| a == b) {
@@ -34,6 +25,19 @@ pub(crate) fn table(machine: &Machine, placement: &Placement) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The machine in a line.
+pub(crate) fn summary(machine: &Machine) -> String {
+    let [processors, cores, packages, nodes] = [Level::Hwthread, Level::Core, Level::Package, Level::Numa]
+        .map(|level| machine.topology.by(level).len());
+    format!(
+        "{} in {}, {}, {}",
+        count(processors, "processor"),
+        count(cores, "core"),
+        count(packages, "socket"),
+        count(nodes, "memory node"),
+    )
 }
 
 fn row(machine: &Machine, first: usize, ranks: usize, processors: &[usize]) -> [String; 4] {

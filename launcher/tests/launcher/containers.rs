@@ -146,3 +146,17 @@ fn a_quota_of_a_control_group_counts_as_processors() {
     std::fs::remove_dir(&group).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "x\nx -v\n", "{output:?}");
 }
+
+#[test]
+fn doctor_says_what_a_container_means() {
+    let setup = format!("{}; mkdir -p \"$root/sys/fs/cgroup\"", shared_memory("1m"));
+    let setup = format!("{setup}; echo '100000 100000' >\"$root/sys/fs/cgroup/cpu.max\"");
+    let Some(output) = contained(&setup, AS_NOBODY, "doctor") else { return };
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for part in
+        ["1 MiB, of which 1 MiB are free", "anonymous memory", "starts 1 ranks", "/dev/ptmx is not there"]
+    {
+        assert!(report.contains(part), "{part} in {report}");
+    }
+}

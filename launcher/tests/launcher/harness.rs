@@ -154,6 +154,15 @@ impl Running {
         }
     }
 
+    /// The standard output of a run that has ended, read to its end.
+    pub(crate) fn output_at_end(self) -> String {
+        let Self { output, directory, .. } = self;
+        let text = output.text.clone();
+        output.thread.join().unwrap();
+        fs::remove_dir_all(directory).unwrap();
+        String::from_utf8_lossy(&text.lock().unwrap()).into_owned()
+    }
+
     /// Processes of this run, `shmrun` and its guard included.
     pub(crate) fn processes(&self) -> Vec<i32> {
         marked(&self.mark)

@@ -5,10 +5,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
+use shm_core::direct::{Probe, Remote};
 use shm_core::{Bell, Segment, SegmentError};
 
 use super::environment::DIRECT;
 use super::error::LaunchError;
+use super::plan::Event;
 use super::{cores, proc};
 use crate::job::Job;
 use crate::layout::{Geometry, JOB_KIND, MAX_RANKS, NAME_PREFIX};
@@ -63,6 +65,28 @@ pub(crate) fn in_process(ranks: usize) -> Result<Job, LaunchError> {
     Ok(job)
 }
 
+/// Creates and drops the segment of a job of `ranks` ranks: what [`Event::Segment`] would say of it.
+///
+/// # Errors
+///
+/// As for the job.
+pub fn try_segment(ranks: usize) -> Result<Event, LaunchError> {
+    LaunchError::check_ranks(ranks)?;
+    let segment = segment(&Geometry::new(ranks)).map_err(|source| LaunchError::Segment { ranks, source })?;
+    Ok(event(&segment))
+}
+
+/// Whether the system has the calls by which processes copy from one to another, and no filter forbids them. Which
+/// processes may use them on which others is another question.
+pub fn copies_directly() -> bool {
+    Remote::open(std::process::id(), Probe::of_this_process()).is_some()
+}
+
+/// What is told of a job's segment.
+pub(super) fn event(segment: &Segment) -> Event {
+    Event::Segment { bytes: segment.size(), anonymous: is_anonymous(segment.descriptor()) }
+}
+
 fn segment(geometry: &Geometry) -> Result<Segment, SegmentError> {
     let segment = Segment::create_unnamed(NAME_PREFIX, geometry.size(), JOB_KIND)?;
     segment.reserve(0..geometry.start())?;
@@ -70,7 +94,7 @@ fn segment(geometry: &Geometry) -> Result<Segment, SegmentError> {
 }
 
 /// Whether a segment is anonymous memory, not a POSIX object.
-pub(super) fn is_anonymous(segment: BorrowedFd<'_>) -> bool {
+fn is_anonymous(segment: BorrowedFd<'_>) -> bool {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", segment.as_raw_fd()));
     link.is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"))
 }

@@ -8,6 +8,9 @@ pub(crate) const SIZE: &str = "SHMRUN_SIZE";
 pub(crate) const LOCAL_RANK: &str = "SHMRUN_LOCAL_RANK";
 /// The job's id: 16 hexadecimal digits.
 pub(crate) const JOB: &str = "SHMRUN_JOB";
+/// The launcher: its process id and its start time in clock ticks since boot, with a colon between. For
+/// `shmrun ps` and `clean`.
+pub(crate) const LAUNCHER: &str = "SHMRUN_LAUNCHER";
 /// Ids of the jobs that this job was started in, separated by colons: their clean-up ends this job too.
 pub(crate) const OUTER_JOBS: &str = "SHMRUN_JOB_OUTER";
 /// The number of the inherited descriptor of the segment.

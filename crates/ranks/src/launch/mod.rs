@@ -32,7 +32,9 @@ mod error;
 mod execute;
 mod guard;
 mod input;
+mod jobs;
 mod label;
+mod leftovers;
 mod lines;
 mod output;
 mod plan;
@@ -46,20 +48,22 @@ mod signals;
 mod start;
 mod streams;
 mod supervise;
-
 mod terminal;
 
 pub(crate) use control::Record;
 pub use cores::{allowed as allowed_cores, available as available_cores};
-pub use create::Tuning;
+pub use create::{Tuning, copies_directly, try_segment};
 pub(crate) use create::{bell_name, in_process, unlink_bells};
 pub use error::LaunchError;
+pub use jobs::{Member, RunningJob, running};
 pub use label::{Label, LabelPart};
+pub use leftovers::leftover_names;
 pub use plan::{Event, Input, Limits, Memory, Output, Plan, RankPlan, StreamPlan};
 #[cfg(any(test, fuzzing))]
 pub(crate) use position::of_all as positions;
 pub use position::{Doing, Position, Wait};
 pub use report::{Ended, Failure, Outcome};
 pub(crate) use report::{RETURNED_ERROR, positions_text};
+pub use shm_core::limit::free_bytes as free_memory;
 pub use start::run;
 pub use supervise::GRACE;

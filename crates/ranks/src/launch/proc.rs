@@ -7,6 +7,24 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     stat_field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 22)
 }
 
+/// Whether the process that had this pid and start time runs; one that has ended and was not waited for does not.
+pub(super) fn is_running(pid: u32, start_time: u64) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat_field(&stat, 22) == Some(start_time) && !matches!(state(&stat), None | Some('Z' | 'X'))
+}
+
+/// The parent of a process.
+pub(super) fn parent(pid: u32) -> Option<u32> {
+    let parent = stat_field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 4)?;
+    u32::try_from(parent).ok()
+}
+
+/// All processes, by number.
+pub(super) fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// The wait status that a process left behind, while it is a zombie of the same user.
 pub(super) fn zombie_status(pid: u32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -35,6 +53,21 @@ fn stat_field(stat: &str, number: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zombie_does_not_run() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let start = start_time(child.id()).unwrap();
+        while zombie_status(child.id()).is_none() {
+            std::thread::yield_now();
+        }
+        assert!(!is_running(child.id(), start));
+        child.wait().unwrap();
+        let own = std::process::id();
+        let start = start_time(own).unwrap();
+        assert!(is_running(own, start) && !is_running(own, start + 1));
+        assert_eq!(parent(own), Some(std::os::unix::process::parent_id()));
+    }
 
     #[test]
     fn fields_are_counted_behind_the_name() {

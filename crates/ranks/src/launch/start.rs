@@ -20,7 +20,7 @@ use super::rank::{Process, RankProcesses};
 use super::report::Outcome;
 use super::streams::{self, End, Streams};
 use super::supervise::{Flow, Orders, SWEEP, Supervisor};
-use super::{cleanup, cores, create};
+use super::{cleanup, cores, create, proc};
 
 /// Runs a job from its start to its end: returns when its last process is gone.
 ///
@@ -40,10 +40,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
     process::set_memory_policy(&plan.memory).map_err(|source| LaunchError::Memory { source })?;
     let cores = plan.cores.unwrap_or_else(cores::available);
     let job = create::job(id, ranks, cores, &plan.tuning)?;
-    plan.tell(|| Event::Segment {
-        bytes: job.segment().size(),
-        anonymous: create::is_anonymous(job.segment().descriptor()),
-    });
+    plan.tell(|| create::event(job.segment()));
     let mut starter = Starter::new(&plan, id, job.segment().descriptor())?;
     let outcome = match starter.start_all() {
         Ok(()) => {
@@ -156,9 +153,11 @@ impl<'p> Starter<'p> {
 }
 
 fn job_variables(ranks: usize, id: u64, [segment, control]: &[OwnedFd; 2]) -> io::Result<Vec<Variable>> {
+    let launcher = std::process::id();
     let mut variables = vec![
         variable(name::SIZE, ranks.to_string())?,
         variable(name::JOB, name::job_text(id))?,
+        variable(name::LAUNCHER, format!("{launcher}:{}", proc::start_time(launcher).unwrap_or(0)))?,
         variable(name::SEGMENT_FD, segment.as_raw_fd().to_string())?,
         variable(name::CONTROL_FD, control.as_raw_fd().to_string())?,
         variable(name::PROTOCOL, name::PROTOCOL_VERSION.to_string())?,
