@@ -28,6 +28,14 @@
 //! 5. So a side has its memory back once it has closed the transfer and then seen the other side pause: whatever
 //!    that had taken is copied, and it takes nothing more.
 //!
+//! # Withdrawing
+//!
+//! A receiver that has said that it asks no more leaves the word of the claims alone: the sender may open it for another
+//! message at any moment. What the sender has taken by closing may still be on its way then, and the receiver may want
+//! its memory back. It says so in a second word, by the number of the message among all that this sender offers. Numbers
+//! only grow there, so what comes too late for its message means nothing to the next one. The sender looks at that word
+//! as at the other one, after it has said that it is copying: 5 holds for it as well.
+//!
 //! # Memory ordering
 //!
 //! `direct-claim`: all changes and the look of 4 are read-modify-writes with Release and Acquire: who closes after the
@@ -49,9 +57,13 @@ pub const MAX_BLOCKS: u32 = 1 << 29;
 
 const CLOSED: u32 = 1 << 31;
 
-/// The shared word of one message under way. Zeroed memory is an open transfer.
+/// The shared words of one message under way. Zeroed memory is an open transfer.
 #[repr(C, align(64))]
-pub struct Transfer(AtomicU64);
+pub struct Transfer {
+    claims: AtomicU64,
+    /// The last message whose receiver wants nothing of it any more, by its number.
+    withdrawn: AtomicU64,
+}
 
 /// From which end a side takes blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,17 +77,17 @@ pub enum Side {
 impl Transfer {
     /// An open transfer, for use on the heap.
     pub fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self { claims: AtomicU64::new(0), withdrawn: AtomicU64::new(0) }
     }
 
     /// Makes the transfer ready for another message; the other side is then told, through a ring.
     pub fn open(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.claims.store(0, Ordering::Relaxed);
     }
 
     /// How many of `total` blocks nobody has taken, at the time of the call.
     pub fn left(&self, total: u32) -> u32 {
-        left(self.0.load(Ordering::Relaxed), total)
+        left(self.claims.load(Ordering::Relaxed), total)
     }
 
     /// Takes up to `wanted` of `total` blocks for `side`; empty if none are left.
@@ -86,7 +98,7 @@ impl Transfer {
     pub fn claim(&self, side: Side, wanted: u32, total: u32) -> Range<u32> {
         let wanted = wanted.min(total);
         // SYNC direct-claim
-        let before = self.0.fetch_add(u64::from(wanted) << side.shift(), Ordering::AcqRel);
+        let before = self.claims.fetch_add(u64::from(wanted) << side.shift(), Ordering::AcqRel);
         granted(before, side, wanted, total)
     }
 
@@ -97,15 +109,27 @@ impl Transfer {
     /// If there are more than [`MAX_BLOCKS`].
     pub fn close(&self, side: Side, total: u32) -> Range<u32> {
         // SYNC direct-claim
-        let before = self.0.fetch_or(u64::from(CLOSED) << side.shift(), Ordering::AcqRel);
+        let before = self.claims.fetch_or(u64::from(CLOSED) << side.shift(), Ordering::AcqRel);
         granted(before, side, total, total)
     }
 
     /// Whether `side` has closed the transfer, asked while [`Copying`].
     pub fn is_closed(&self, side: Side) -> bool {
         // SYNC direct-claim: a load could be early.
-        let claims = self.0.fetch_or(0, Ordering::AcqRel);
+        let claims = self.claims.fetch_or(0, Ordering::AcqRel);
         (claims >> side.shift()) as u32 & CLOSED != 0
+    }
+
+    /// The receiver of message `number`, which asks for no more blocks, wants none of the sender's either.
+    pub fn withdraw(&self, number: u64) {
+        // SYNC direct-claim
+        self.withdrawn.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// Whether message `number`, which uses the transfer, is withdrawn, asked while [`Copying`].
+    pub fn is_withdrawn(&self, number: u64) -> bool {
+        // SYNC direct-claim: a load could be early.
+        self.withdrawn.fetch_max(0, Ordering::AcqRel) >= number
     }
 }
 
@@ -365,7 +389,7 @@ mod tests {
         #[test]
         fn a_damaged_word_gives_no_stray_block(claims: u64, total in 0..=MAX_BLOCKS, wanted: u32, back: bool) {
             let transfer = Transfer::new();
-            transfer.0.store(claims, Ordering::Relaxed);
+            transfer.claims.store(claims, Ordering::Relaxed);
             let side = if back { Side::Back } else { Side::Front };
             let blocks = transfer.claim(side, wanted, total);
             prop_assert!(blocks.start <= blocks.end && blocks.end <= total);

@@ -113,3 +113,33 @@ fn memory_can_be_taken_back_from_a_side_that_has_closed() {
         assert_eq!(copied, (0..BLOCKS).map(|block| memory.count(block)).sum::<u32>());
     });
 }
+
+/// The sender has taken everything with its memory, which the receiver was told, and copies it from elsewhere; then the
+/// transfer is another message's. The receiver takes its memory back at any moment of that.
+#[test]
+fn what_is_withdrawn_is_not_touched_and_the_next_message_is_not_withdrawn() {
+    loom::model(|| {
+        let memory = Memory::new();
+        let all = memory.transfer.close(Side::Back, BLOCKS);
+        let sender = {
+            let memory = memory.clone();
+            thread::spawn(move || {
+                memory.sender.during(|| {
+                    if !memory.transfer.is_withdrawn(1) {
+                        all.for_each(|block| memory.touch(block));
+                    }
+                });
+                memory.transfer.open();
+                assert!(!memory.transfer.is_withdrawn(2));
+                assert_eq!(memory.transfer.claim(Side::Front, BLOCKS, BLOCKS), 0..BLOCKS);
+            })
+        };
+        memory.transfer.withdraw(1);
+        let state = memory.sender.state();
+        while !memory.sender.has_paused(state) {
+            thread::yield_now();
+        }
+        (0..BLOCKS).for_each(|block| memory.touch(block));
+        sender.join().unwrap();
+    });
+}

@@ -154,6 +154,12 @@ impl Engine {
             return true;
         }
         let transfer = &self.job.transfers(source)[pull.offer.transfer as usize];
+        if !self.direct.pulls.contains(&(source, message)) {
+            // The sender was told that nothing more is pulled: the transfer may be another message's by now.
+            transfer.withdraw(pull.offer.serial);
+            self.await_pause(source);
+            return false;
+        }
         let pulled = pull.pulled + transfer.close(Side::Front, pull.blocks).len() as u32;
         self.await_pause(source);
         let inflow = self.links[source].inflows.get_mut(&message);

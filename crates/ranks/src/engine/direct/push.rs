@@ -24,6 +24,8 @@ use crate::layout::TRANSFERS;
 pub(in crate::engine) struct Push {
     /// This rank's number of the shared word.
     transfer: u32,
+    /// Which offer of this rank it is.
+    serial: u64,
     key: Key,
     blocks: u32,
     /// Where the receiver wants it, once it has invited this rank.
@@ -39,8 +41,9 @@ pub(in crate::engine) struct Push {
 }
 
 impl Push {
-    fn new(transfer: u32, key: Key, blocks: u32) -> Self {
-        Self { transfer, key, blocks, target: None, claimed: 0..0, pushed: 0, told: false, pulled: None }
+    fn new(Offer { transfer, serial, .. }: Offer, key: Key, blocks: u32) -> Self {
+        let (claimed, pushed, told) = (0..0, 0, false);
+        Self { transfer, serial, key, blocks, target: None, claimed, pushed, told, pulled: None }
     }
 
     pub(super) fn transfer(&self) -> u32 {
@@ -55,7 +58,7 @@ impl Push {
         let start = self.claimed.end - BLOCKS_PER_TURN.min(self.claimed.len() as u32);
         let turn = start..self.claimed.end;
         self.claimed.end = start;
-        (turn, !transfer.is_closed(Side::Front))
+        (turn, !transfer.is_closed(Side::Front) && !transfer.is_withdrawn(self.serial))
     }
 
     /// Whether the payload is out of the buffer.
@@ -83,7 +86,7 @@ impl Engine {
         let address = send.payload.bytes().as_ptr().expose_provenance() as u64;
         let offer = Offer { message: id, transfer, address, serial: self.direct.offers };
         let key = offer.key(self.job, self.rank, length);
-        send.push = Some(Push::new(transfer, key, blocks));
+        send.push = Some(Push::new(offer, key, blocks));
         Some(offer.to_bytes(key))
     }
 
