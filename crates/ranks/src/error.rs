@@ -168,6 +168,23 @@ pub enum Error {
         at: CallSite,
     },
 
+    /// A rank has called [`World::shrink`](crate::World::shrink) and left this world, so operations in it may never
+    /// complete.
+    #[error(
+        "{operation} at {at}: rank {rank} has left this world for one of those who are left{}; call shrink here too",
+        failed.map(|failed| format!(", since rank {failed} has failed")).unwrap_or_default()
+    )]
+    Shrinking {
+        /// The operation.
+        operation: &'static str,
+        /// The rank that called `shrink`.
+        rank: usize,
+        /// A rank that has failed, if one is known here.
+        failed: Option<usize>,
+        /// Where in the source.
+        at: CallSite,
+    },
+
     /// A receive from any rank, and no other rank is left that could send.
     #[error("{operation} at {at}: every other rank has left the job, so no message can come")]
     NobodyLeft {

@@ -1,5 +1,7 @@
 //! A job's segment with typed views of its parts: what the launcher creates and the ranks attach to.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use shm_core::board::Seat;
@@ -11,11 +13,16 @@ use shm_core::{Bell, Doorbell, Segment};
 
 use crate::layout::{CALL_SITES, CallSiteEntry, Geometry, JobHeader, RankControl, TRANSFERS, rank_state};
 
-/// The mapped segment of a job.
+/// The mapped segment of a job, as the ranks of one world see it: by their numbers in that world.
+///
+/// The places of ranks in the segment never change. Who is `r` in a world of survivors has the place of the rank that
+/// it was at first.
 pub(crate) struct Job {
-    segment: Segment,
+    segment: Arc<Segment>,
     geometry: Geometry,
-    bells: Vec<Bell>,
+    bells: Arc<[Bell]>,
+    /// The place of each rank.
+    places: Vec<usize>,
 }
 
 impl Job {
@@ -24,7 +31,31 @@ impl Job {
     /// `bells` are the wake-up handles, one per rank.
     pub(crate) fn new(segment: Segment, geometry: Geometry, bells: Vec<Bell>) -> Self {
         assert!(segment.size() >= geometry.size() && bells.len() == geometry.ranks);
-        Self { segment, geometry, bells }
+        let places = (0..geometry.ranks).collect();
+        Self { segment: Arc::new(segment), geometry, bells: bells.into(), places }
+    }
+
+    /// The job as a world of `members`, which are ranks of this one, sees it.
+    pub(crate) fn of(&self, members: &[usize]) -> Self {
+        let places = members.iter().map(|&rank| self.places[rank]).collect();
+        Self { segment: self.segment.clone(), geometry: self.geometry, bells: self.bells.clone(), places }
+    }
+
+    /// The number of ranks.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The place of `rank` in the segment: the number by which the launcher knows it.
+    pub(crate) fn place(&self, rank: usize) -> usize {
+        self.places[rank]
+    }
+
+    /// Who has a place in the segment; `None` if that rank is not of this world.
+    pub(crate) fn rank_at(&self, place: usize) -> Option<usize> {
+        // In order: survivors keep theirs.
+        self.places.binary_search(&place).ok()
     }
 
     pub(crate) fn geometry(&self) -> &Geometry {
@@ -40,8 +71,7 @@ impl Job {
     }
 
     pub(crate) fn control(&self, rank: usize) -> &RankControl {
-        assert!(rank < self.geometry.ranks);
-        self.segment.at(self.geometry.control(rank))
+        self.segment.at(self.geometry.control(self.places[rank]))
     }
 
     pub(crate) fn call_sites(&self) -> &[CallSiteEntry] {
@@ -49,7 +79,7 @@ impl Job {
     }
 
     pub(crate) fn bell(&self, rank: usize) -> &Bell {
-        &self.bells[rank]
+        &self.bells[self.places[rank]]
     }
 
     /// Publishes that `rank` will not send any more, and tells everyone.
@@ -70,9 +100,25 @@ impl Job {
 
     fn tell_departure(&self, tell: fn(&Bell, &Doorbell)) {
         self.header().departures.fetch_add(1, Release);
-        for (rank, bell) in self.bells.iter().enumerate() {
-            tell(bell, &self.control(rank).doorbell);
-        }
+        self.ring_all(tell);
+    }
+
+    /// Wakes every rank of this world, after the store that they may wait for.
+    pub(crate) fn ring_all(&self, tell: fn(&Bell, &Doorbell)) {
+        (0..self.size()).for_each(|rank| tell(self.bell(rank), &self.control(rank).doorbell));
+    }
+
+    /// Publishes that `rank` leaves this world, which is number `world`, for one of the survivors, and tells everyone.
+    pub(crate) fn announce_shrinking(&self, rank: usize, world: u32) {
+        // SYNC shrinking: what the rank has sent in this world is in its rings before.
+        self.control(rank).life.shrinking.store(world + 1, Release);
+        self.tell_departure(Bell::ring);
+    }
+
+    /// Whether `rank` has left world number `world` for one of the survivors.
+    pub(crate) fn is_shrinking(&self, rank: usize, world: u32) -> bool {
+        // SYNC shrinking
+        self.control(rank).life.shrinking.load(Acquire) > world
     }
 
     /// Whether `rank` has said that it matches no more messages.
@@ -111,19 +157,50 @@ impl Job {
         Remote::open(life.pid.load(Relaxed), probe)
     }
 
+    /// Whether the job goes on when a rank fails.
+    pub(crate) fn survives(&self) -> bool {
+        self.header().survives.load(Relaxed) != 0
+    }
+
+    /// Says whether it does, before any rank exists.
+    pub(crate) fn set_survives(&self, survives: bool) {
+        self.header().survives.store(survives.into(), Relaxed);
+    }
+
+    /// Says that the others have gone on without `rank`, which has failed.
+    pub(crate) fn note_recovery(&self, rank: usize) {
+        self.control(rank).life.recovered.store(1, Relaxed);
+    }
+
     /// Claims the title of first failure for `rank`; false if another rank holds it.
     pub(crate) fn claim_first_failure(&self, rank: usize) -> bool {
-        let mine = rank as u32 + 1;
+        let mine = self.places[rank] as u32 + 1;
         self.header().first_failure.compare_exchange(0, mine, Relaxed, Relaxed).is_ok()
     }
 }
 
-/// The lanes that lie in the segment.
+/// The lanes that lie in the segment, and where that is.
 impl Job {
+    pub(crate) fn ring_range(&self, sender: usize, receiver: usize) -> Range<usize> {
+        self.geometry.ring(self.places[sender], self.places[receiver])
+    }
+
+    pub(crate) fn pool_range(&self, rank: usize) -> Range<usize> {
+        self.geometry.pool(self.places[rank])
+    }
+
+    pub(crate) fn transfers_range(&self, rank: usize) -> Range<usize> {
+        self.geometry.transfers(self.places[rank])
+    }
+
+    pub(crate) fn board_range(&self, rank: usize) -> Range<usize> {
+        self.geometry.board(self.places[rank])
+    }
+
     /// The ring from `sender` to `receiver`. Its range has to be reserved before it is used.
     pub(crate) fn ring(&self, sender: usize, receiver: usize) -> Ring<'_> {
         let Geometry { ring_cells, ring_bytes, .. } = self.geometry;
-        let start = self.geometry.ring(sender, receiver).start;
+        let start = self.ring_range(sender, receiver).start;
         let cells = start + size_of::<RingHeader>();
         let bytes = cells + ring_cells * size_of::<Cell>();
         let lines = self.segment.slice_at(bytes, ring_bytes / LINE_BYTES);
@@ -133,7 +210,7 @@ impl Job {
     /// The pool of `rank`. Its range has to be reserved before it is used.
     pub(crate) fn pool(&self, rank: usize) -> Pool<'_> {
         let Geometry { pool_chunks, chunk_bytes, .. } = self.geometry;
-        let range = self.geometry.pool(rank);
+        let range = self.pool_range(rank);
         let lines = pool_chunks * chunk_bytes / LINE_BYTES;
         let bytes = self.segment.slice_at(range.end - pool_chunks * chunk_bytes, lines);
         Pool::new(self.segment.slice_at(range.start, pool_chunks), SharedBytes::new(bytes))
@@ -141,12 +218,12 @@ impl Job {
 
     /// The transfers of messages that `rank` sends directly. Their range has to be reserved before it is used.
     pub(crate) fn transfers(&self, rank: usize) -> &[Transfer] {
-        self.segment.slice_at(self.geometry.transfers(rank).start, TRANSFERS)
+        self.segment.slice_at(self.transfers_range(rank).start, TRANSFERS)
     }
 
     /// The seat of `rank` at the collective board. What of its buffer is used has to be reserved before.
     pub(crate) fn seat(&self, rank: usize) -> Seat<'_> {
-        let range = self.geometry.board(rank);
+        let range = self.board_range(rank);
         let lines = self.segment.slice_at(range.start, range.len() / LINE_BYTES);
         Seat { place: &self.control(rank).collective, buffer: SharedBytes::new(lines) }
     }

@@ -23,6 +23,7 @@ use std::mem::size_of;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
+use shm_core::agreement::{Ballot, MAX_PARTICIPANTS, Verdict};
 use shm_core::board::Place;
 use shm_core::direct::Copying;
 use shm_core::{Doorbell, SharedLayout};
@@ -60,6 +61,10 @@ pub(crate) struct JobHeader {
     /// Messages of so many bytes or more are copied directly, where the system permits it.
     pub(crate) direct_from: AtomicU64,
     pub(crate) sleepers: Sleepers,
+    /// Whose proposal holds in what ranks agreed on last.
+    pub(crate) verdict: Verdict,
+    /// 1 if the job goes on when a rank fails.
+    pub(crate) survives: AtomicU32,
 }
 
 /// Ranks that sleep or are about to, one bit each: who enters a collective looks here instead of at every doorbell.
@@ -100,6 +105,8 @@ pub(crate) struct RankControl {
     pub(crate) copying: Copying,
     /// Its words in the collectives of the world.
     pub(crate) collective: Place,
+    /// What it says where ranks agree on who is left.
+    pub(crate) ballot: Ballot,
     /// Length of `last_words` in bytes; written after them (Release).
     pub(crate) last_words_length: AtomicU32,
     pub(crate) reserved: AtomicU32,
@@ -122,6 +129,12 @@ pub(crate) struct Life {
     pub(crate) leaving: AtomicU32,
     /// 1 once the exit handler ran without a detach before it: the process called `exit`.
     pub(crate) exited: AtomicU32,
+    /// 1 + the number of the world that the rank is leaving for one of the survivors: it sends nothing more there.
+    pub(crate) shrinking: AtomicU32,
+    /// 1 once the survivors of the rank, which has failed, have gone on without it.
+    pub(crate) recovered: AtomicU32,
+    /// 1 if the rank has failed so as to end the whole job.
+    pub(crate) aborts: AtomicU32,
     /// A word of the process by which others make sure that they reach its memory, valid when state is ATTACHED.
     pub(crate) probe_address: AtomicU64,
     /// What that word says.
@@ -212,7 +225,8 @@ unsafe impl SharedLayout for JobHeader {}
 unsafe impl SharedLayout for RankControl {}
 
 const _: () = {
-    assert!(size_of::<JobHeader>() == 128);
+    assert!(size_of::<JobHeader>() <= PAGE - shm_core::Segment::DATA_OFFSET);
+    assert!(MAX_RANKS <= MAX_PARTICIPANTS);
     assert!(size_of::<Life>() == 64);
     assert!(size_of::<RankControl>() <= PAGE);
     assert!(size_of::<StatusLine>() == 64);

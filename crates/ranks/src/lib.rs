@@ -50,6 +50,7 @@ mod matching;
 mod object;
 mod p2p;
 mod probe;
+mod recover;
 mod reduction;
 mod request;
 mod scope;
@@ -63,8 +64,9 @@ pub use address::{ANY_SOURCE, ANY_TAG, AnySource, AnyTag, Destination, Source, T
 pub use attach::AttachError;
 pub use collective::Varying;
 pub use error::{CallSite, CollectiveCall, Departure, Error, Result};
-pub use launch::LaunchError;
+pub use launch::{LaunchError, OnFailure};
 pub use probe::Message;
+pub use recover::Agreement;
 pub use reduction::{
     BitAnd, BitOr, BitXor, Located, LogicalAnd, LogicalOr, LogicalXor, Max, MaxLocation, Min, MinLocation,
     Product, Reduction, Sum,

@@ -215,6 +215,11 @@ impl<R: Copy + PartialEq> Posted<R> {
         self.by_source[source].items.iter().flatten().map(|entry| entry.receive).collect()
     }
 
+    /// The receives that any source could satisfy.
+    pub(crate) fn waiting_for_any(&self) -> Vec<R> {
+        self.any_source.items.iter().flatten().map(|entry| entry.receive).collect()
+    }
+
     /// Whether a receive that accepts the message is posted.
     pub(crate) fn has_match(&self, envelope: &Envelope) -> bool {
         let source = usize::from(envelope.source);
@@ -281,6 +286,13 @@ impl<M> Unexpected<M> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Envelope> {
         let arrivals = self.by_source.iter().flat_map(|line| line.items.iter().flatten());
         arrivals.map(|arrival| &arrival.envelope)
+    }
+
+    /// Removes all of them.
+    pub(crate) fn take_all(&mut self) -> Vec<(Envelope, M)> {
+        self.live = 0;
+        let arrivals = self.by_source.iter_mut().flat_map(|line| std::mem::replace(line, Line::new()).items);
+        arrivals.flatten().map(|arrival| (arrival.envelope, arrival.message)).collect()
     }
 
     /// The earliest message that fits, which stays where it is.

@@ -114,6 +114,7 @@ impl World {
         let alone = engine.size == 1 || pattern.source() == Some(engine.rank);
         match engine.hopeless(&pattern, caller) {
             Some(error) if found.is_none() && !alone => Err(error),
+            _ if found.is_none() => engine.check_world(caller, self.context).map(|()| None),
             _ => Ok(found),
         }
     }
@@ -216,7 +217,10 @@ impl Engine {
                 Some(Error::WouldDeadlock { operation, remedy, at })
             }
             Some(rank) => self.gone(caller, rank),
-            None => self.is_alone().then_some(Error::NobodyLeft { operation, at }),
+            None => match self.unacknowledged() {
+                Some(rank) => Some(self.peer_gone(caller, rank)),
+                None => self.is_alone().then_some(Error::NobodyLeft { operation, at }),
+            },
         }
     }
 }

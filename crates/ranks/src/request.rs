@@ -223,7 +223,7 @@ impl<O> Request<'_, O> {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`], [`Error::Segment`]. The operation's own errors come from `wait`.
+    /// [`Error::Damaged`], [`Error::Segment`], [`Error::Shrinking`]. The operation's own errors come from `wait`.
     ///
     /// # MPI
     /// `MPI_Test`, which also completes the request: here `wait` does.
@@ -234,7 +234,11 @@ impl<O> Request<'_, O> {
             engine.notice_departures()?;
             self.fail_if_nobody_left(&mut engine);
         }
-        Ok(self.is_complete(&engine))
+        if !self.is_complete(&engine) {
+            engine.check_world(self.caller, self.world.context)?;
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Withdraws a receive that no message has matched yet. If it is too late, and for a send, this waits like

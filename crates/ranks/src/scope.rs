@@ -260,11 +260,15 @@ impl<O> ScopedRequest<'_, O> {
         let mut engine = self.pending.world.engine.borrow_mut();
         engine.progress()?;
         engine.notice_departures()?;
-        Ok(match self.operation.map(|(_, operation)| operation) {
+        let complete = match self.operation.map(|(_, operation)| operation) {
             Some(Operation::Send(id)) => engine.sends.get(id).is_none_or(|send| send.is_complete()),
             Some(Operation::Receive(id)) => engine.is_receive_complete(id),
             None => true,
-        })
+        };
+        if !complete {
+            engine.check_world(self.pending.caller, self.pending.world.context)?;
+        }
+        Ok(complete)
     }
 }
 

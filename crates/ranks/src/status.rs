@@ -69,6 +69,8 @@ const OPERATIONS: &[&str] = &[
     "all_to_all_varying",
     "broadcast_object",
     "gather_object",
+    "agree",
+    "shrink",
 ];
 
 /// The number of an operation in status lines and collective signatures; 0 if it has none.

@@ -14,6 +14,11 @@ pub(crate) const WORLD_CONTEXT: u32 = 0;
 /// What a communicator's collectives add to its context, so that their messages meet no receive of the user.
 pub(crate) const COLLECTIVE: u32 = 1;
 
+/// The context of world number `world`: the job's first is 0, each world of survivors gets the next.
+pub(crate) fn context_of(world: u32) -> u32 {
+    WORLD_CONTEXT + 2 * world
+}
+
 /// All ranks of the job, and this process as one of them.
 ///
 /// Everything that ranks do with each other is a method of it. It may move to another thread, but only one
@@ -40,7 +45,7 @@ pub(crate) const COLLECTIVE: u32 = 1;
 pub struct World {
     pub(crate) engine: RefCell<Engine>,
     pub(crate) context: u32,
-    attachment: Attachment,
+    pub(crate) attachment: Attachment,
     finalized: Cell<bool>,
 }
 
@@ -89,7 +94,7 @@ impl World {
     /// `MPI_Comm_size`.
     #[inline]
     pub fn size(&self) -> usize {
-        self.attachment.job.geometry().ranks
+        self.attachment.job.size()
     }
 
     /// Ends the whole job at once, with `code` as the exit code of `shmrun` (1 if `code` is 0: an aborted job did

@@ -192,14 +192,24 @@ impl<'a> Board<'a> {
     ///
     /// If there is no seat for `me`.
     pub fn new(seats: impl IntoIterator<Item = Seat<'a>>, me: usize) -> Self {
-        let others: Vec<_> = seats.into_iter().map(|seat| Other { seat, done: 0 }).collect();
+        Self::after(seats, me, 0)
+    }
+
+    /// The view of participant `me` when all of these have done with everything up to `round`, and none of them has
+    /// begun a later one: some of those who were at the board before may be gone.
+    ///
+    /// # Panics
+    ///
+    /// If there is no seat for `me`.
+    pub fn after(seats: impl IntoIterator<Item = Seat<'a>>, me: usize, round: u64) -> Self {
+        let others: Vec<_> = seats.into_iter().map(|seat| Other { seat, done: round }).collect();
         assert!(me < others.len());
         let extents = [const { 0..0 }; CELLS];
         Self {
             others,
             me,
-            round: 0,
-            all_done: 0,
+            round,
+            all_done: round,
             room: 0,
             next: SLOTS_BYTES,
             extents,

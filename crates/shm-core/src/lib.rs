@@ -12,6 +12,7 @@
 //!
 //! What it costs: a fence per publication (to look for a sleeper), a system call only when somebody sleeps.
 
+pub mod agreement;
 pub mod board;
 pub mod bytes;
 #[cfg(any(target_os = "linux", loom))]

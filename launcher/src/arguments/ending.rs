@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ranks::launch::Limits;
 
 use super::duration;
@@ -18,9 +18,9 @@ pub(super) struct Endings {
     /// The same as srun writes it, in minutes or MM:SS
     #[arg(short = 't', long, value_name = "TIME", value_parser = duration::parse_srun, hide = true)]
     time: Option<Duration>,
-    /// When a rank fails: kill the others
-    #[arg(long, value_name = "kill", value_parser = on_failure)]
-    on_failure: Option<()>,
+    /// When a rank fails: kill the others, or let them continue, who can go on without it [default: kill]
+    #[arg(long, value_name = "WHAT", default_value = "kill", hide_default_value = true)]
+    pub(super) on_failure: OnFailure,
     /// Time from SIGTERM to SIGKILL for ranks that are to end [default: 250ms after a failure, 5s after SIGTERM]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_or_zero)]
     grace: Option<Duration>,
@@ -48,13 +48,20 @@ fn timeout_of_environment() -> Result<Option<Duration>> {
     parsed.map(Some)
 }
 
-fn on_failure(text: &str) -> Result<(), String> {
-    match text {
-        "kill" => Ok(()),
-        "continue" => {
-            Err("a job always ends with its first failure: going on without a rank is not possible yet"
-                .into())
+/// [`ranks::OnFailure`] in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnFailure {
+    /// End the job with its first failure.
+    Kill,
+    /// Go on: operations with the failed rank fail, and the others can leave it behind.
+    Continue,
+}
+
+impl From<OnFailure> for ranks::OnFailure {
+    fn from(on_failure: OnFailure) -> Self {
+        match on_failure {
+            OnFailure::Kill => Self::Kill,
+            OnFailure::Continue => Self::Continue,
         }
-        _ => Err("kill is what there is".into()),
     }
 }

@@ -59,7 +59,6 @@ fn grace_is_the_time_between_sigterm_and_sigkill() {
 #[test]
 fn what_happens_on_a_failure_is_to_be_said_only_one_way() {
     line("-n 2 --on-failure=kill misbehave 1:exit=3 sleep=60000").run().code(3);
-    line("-n 2 --on-failure=continue true").run().code(125).says("not possible yet");
     line("-n 2 --on-failure=hat true").run().code(125).says("'hat'");
     line("-n 2 --enable-recovery true").run().code(125).says("not possible yet");
     line("-n 2 -K --kill-on-bad-exit=1 true").run().code(0).says("without effect");

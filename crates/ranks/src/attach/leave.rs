@@ -31,6 +31,7 @@ pub(crate) fn fail_with(attachment: &Attachment, reason: &str) {
 pub(crate) fn abort(attachment: &Attachment, code: i32, reason: &str) -> ! {
     let code = if code & 0xff == 0 { 1 } else { code & 0xff };
     hooks::record(attachment, reason);
+    attachment.job.control(attachment.rank).life.aborts.store(1, Relaxed);
     leave_failed(attachment, code, reason);
     std::process::exit(code)
 }
@@ -45,5 +46,5 @@ fn leave_failed(attachment: &Attachment, code: i32, reason: &str) {
     job.claim_first_failure(rank);
     control.life.exit_code.store(code as u32, Relaxed);
     job.depart(rank, rank_state::FAILED);
-    attachment.report(Record::Failed { rank: rank as u32 });
+    attachment.report(Record::Failed { rank: job.place(rank) as u32 });
 }

@@ -21,7 +21,7 @@ mod reduce;
 mod round;
 
 pub use gather::Varying;
-pub(crate) use round::Disagreement;
+pub(crate) use round::End;
 
 use std::ops::Range;
 

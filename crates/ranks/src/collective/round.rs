@@ -184,7 +184,7 @@ impl Collective<'_> {
             theirs.operation.push_str(" of another type");
         }
         let error = Disagreement { rank: engine.rank, mine, other, theirs };
-        engine.disagreement = Some(Box::new(error.clone()));
+        engine.collectives_ended = Some(Box::new(End::Disagreement(error.clone())));
         error.into()
     }
 }
@@ -218,6 +218,14 @@ pub(crate) struct Disagreement {
     theirs: CollectiveCall,
 }
 
+/// Why there are no more collectives in a world.
+pub(crate) enum End {
+    /// The first disagreement: none can be trusted after it.
+    Disagreement(Disagreement),
+    /// This rank has failed, and the others go on.
+    Failure(usize),
+}
+
 impl From<Disagreement> for Error {
     fn from(Disagreement { rank, mine, other, theirs }: Disagreement) -> Self {
         Self::CollectiveMismatch { rank, mine: Box::new(mine), other, theirs: Box::new(theirs) }
@@ -228,26 +236,31 @@ impl Engine {
     /// Makes the board usable, and gives the number of the call site.
     #[inline]
     pub(super) fn open_board(&mut self, caller: Caller) -> Result<u16> {
-        if self.board.is_none() || self.disagreement.is_some() {
-            self.open_new_board()?;
+        if self.board.is_none() || self.collectives_ended.is_some() {
+            self.open_new_board(caller)?;
         }
         Ok(self.call_sites.intern(caller.at))
     }
 
     #[cold]
-    fn open_new_board(&mut self) -> Result<()> {
-        if let Some(disagreement) = &self.disagreement {
-            return Err((**disagreement).clone().into());
+    fn open_new_board(&mut self, caller: Caller) -> Result<()> {
+        match self.collectives_ended.as_deref() {
+            Some(End::Disagreement(disagreement)) => return Err(disagreement.clone().into()),
+            Some(End::Failure(rank)) => return Err(self.peer_gone(caller, *rank)),
+            None => {}
         }
         let seats = (0..self.size).map(|rank| self.job.seat(rank));
-        self.board = Some(Board::new(seats, self.rank));
+        let (round, room) = self.board_begins;
+        let mut board = Board::after(seats, self.rank, round);
+        board.set_room(room);
+        self.board = Some(board);
         Ok(())
     }
 
     /// Reserves more of this rank's buffer, if there is more.
     #[cold]
     fn enlarge_board(&mut self, length: usize) -> Result<()> {
-        let (job, range) = (self.job, self.job.geometry().board(self.rank));
+        let (job, range) = (self.job, self.job.board_range(self.rank));
         let board = self.board()?;
         let room = board.room();
         let needed = if length > SLOT_BYTES { SLOTS_BYTES + length } else { SLOTS_BYTES };

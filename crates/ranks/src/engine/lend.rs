@@ -45,6 +45,19 @@ impl Lender {
         self.chunk_bytes
     }
 
+    /// The same pool in a world of `members` among the destinations until now.
+    pub(crate) fn renewed(mut self, members: &[usize]) -> Self {
+        let numbers: Vec<_> = (0..self.matched.len()).map(|old| members.binary_search(&old).ok()).collect();
+        (0..numbers.len()).filter(|&old| numbers[old].is_none()).for_each(|old| self.forget(old));
+        for loan in &mut self.loans {
+            // Those of who is gone were taken back: where they went does not matter.
+            loan.destination = numbers[loan.destination as usize].unwrap_or(0) as u32;
+        }
+        self.matched = members.iter().map(|&old| self.matched[old]).collect();
+        self.without = self.matched.iter().filter(|&&held| held == 0).count();
+        self
+    }
+
     /// Fills a chunk for a message that is matched: its receiver will empty it.
     pub(crate) fn lend_matched(&mut self, destination: usize, message: u32, data: &[u8]) -> Option<u32> {
         if !self.may_lend_matched(destination) {

@@ -212,9 +212,10 @@ pub(crate) fn open_ring(
     sender: usize,
     receiver: usize,
 ) -> Result<Producer<'static>, SegmentError> {
-    job.segment().reserve(job.geometry().ring(sender, receiver))?;
-    let bits = &job.control(receiver).senders.bits[sender / 64];
+    job.segment().reserve(job.ring_range(sender, receiver))?;
+    let place = job.place(sender);
+    let bits = &job.control(receiver).senders.bits[place / 64];
     // SYNC ring-announce: the receiver touches the ring only after it has seen the bit.
-    bits.fetch_or(1 << (sender % 64), AcqRel);
+    bits.fetch_or(1 << (place % 64), AcqRel);
     Ok(Producer::new(job.ring(sender, receiver)))
 }

@@ -11,6 +11,8 @@
 //! lend.rs      this rank's pool: which chunks may go to whom
 //! direct.rs    long messages that both sides copy from process to process
 //! buffer.rs    the user's memory
+//! membership.rs  who is left of this world, and what operations are told of it
+//! renew.rs     the next world, of the survivors
 //! ```
 //!
 //! One thread at a time runs it, inside calls of the user: there is no progress thread. Every blocking call
@@ -20,10 +22,12 @@ pub(crate) mod buffer;
 mod direct;
 mod lend;
 mod link;
+mod membership;
 mod progress;
 pub(crate) mod publish;
 pub(crate) mod receive;
 pub(crate) mod receives;
+pub(crate) mod renew;
 pub(crate) mod send;
 pub(crate) mod slab;
 pub(crate) mod wait;
@@ -36,6 +40,7 @@ use crate::call_site::CallSites;
 use crate::engine::direct::Direct;
 use crate::engine::lend::Lender;
 use crate::engine::link::Link;
+use crate::engine::membership::Membership;
 use crate::engine::receive::Kept;
 use crate::engine::receives::Receives;
 use crate::engine::send::Send;
@@ -92,8 +97,11 @@ pub(crate) struct Engine {
     pub(crate) board: Option<Board<'static>>,
     /// Who sleeps: the job's set.
     sleepers: &'static [AtomicU64],
-    /// The first disagreement in a collective: none can be trusted after it.
-    pub(crate) disagreement: Option<Box<crate::collective::Disagreement>>,
+    /// The round after which the board begins, and what of this rank's buffer is reserved then.
+    pub(crate) board_begins: (u64, usize),
+    /// Why there can be no more collectives in this world, if so.
+    pub(crate) collectives_ended: Option<Box<crate::collective::End>>,
+    membership: Membership,
     patience: Patience,
     departures_seen: u32,
     departed: Vec<bool>,
@@ -113,7 +121,8 @@ impl Engine {
     pub(crate) fn new(job: &'static Job, rank: usize) -> Self {
         use std::sync::atomic::Ordering::Relaxed;
         let geometry = job.geometry();
-        let size = geometry.ranks;
+        let size = job.size();
+        let words = geometry.ranks.div_ceil(64);
         let cores = job.header().cores.load(Relaxed) as usize;
         Self {
             job,
@@ -124,8 +133,8 @@ impl Engine {
             call_sites: CallSites::new(job),
             links: (0..size).map(|other| Link::new(job, other)).collect(),
             incoming: Vec::new(),
-            senders: &job.control(rank).senders.bits[..size.div_ceil(64)],
-            announced: vec![0; size.div_ceil(64)],
+            senders: &job.control(rank).senders.bits[..words],
+            announced: vec![0; words],
             outgoing: Vec::new(),
             lender: None,
             direct: Direct::new(job.header().direct_from.load(Relaxed), size <= cores),
@@ -135,8 +144,10 @@ impl Engine {
             unexpected: Unexpected::new(size),
             unfinished_sends: 0,
             board: None,
-            sleepers: &job.header().sleepers.bits[..size.div_ceil(64)],
-            disagreement: None,
+            sleepers: &job.header().sleepers.bits[..words],
+            board_begins: (0, 0),
+            collectives_ended: None,
+            membership: Membership::new(job, rank, 0, 0),
             patience: Patience::new(size <= cores),
             departures_seen: 0,
             departed: vec![false; size],

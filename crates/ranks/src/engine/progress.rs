@@ -52,10 +52,13 @@ impl Engine {
     fn open_announced(&mut self, word: usize, now: u64) {
         let new = now & !self.announced[word];
         self.announced[word] = now;
-        for source in (0..64).filter(|bit| new >> bit & 1 == 1).map(|bit| word * 64 + bit) {
+        for place in (0..64).filter(|bit| new >> bit & 1 == 1).map(|bit| word * 64 + bit) {
             // Bits of ranks that do not exist, this rank's own, and bits that were lost and come again can only be
             // damage; nothing is lost with them, but a ring that is read has a place where it is read.
-            if source < self.size && source != self.rank && self.links[source].consumer.is_none() {
+            if let Some(source) = self.job.rank_at(place)
+                && source != self.rank
+                && self.links[source].consumer.is_none()
+            {
                 self.links[source].consumer =
                     Some(shm_core::ring::Consumer::new(self.job.ring(source, self.rank)));
                 self.incoming.push(source);

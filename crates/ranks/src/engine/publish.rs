@@ -35,6 +35,8 @@ enum Awaits<'a> {
     OneOf(&'a dyn Fn(&Engine) -> Ranks),
     /// That everything sent is out.
     Departure,
+    /// That all these ranks come to the same agreement.
+    Agreement(&'a dyn Fn(&Engine) -> Ranks),
     /// Nothing any more.
     Nothing,
 }
@@ -46,6 +48,13 @@ pub(crate) struct Ranks([u64; MAX_RANKS / 64]);
 impl Ranks {
     pub(crate) fn insert(&mut self, rank: usize) {
         self.0[rank / 64] |= 1 << (rank % 64);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        let words = self.0.into_iter().enumerate();
+        words.flat_map(|(at, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit)
+        })
     }
 
     /// `rank`, or all of the first `size` for `None`.
@@ -82,6 +91,17 @@ impl<'a> Blocked<'a> {
     /// In a call that has nothing to wait for any more.
     pub(crate) fn in_return(caller: Caller) -> Self {
         Self { caller, awaits: Awaits::Nothing, peer: None, tag: None, context: 0, bytes: 0 }
+    }
+
+    /// In an agreement that `ranks` have not come to.
+    pub(super) fn in_agreement(caller: Caller, context: u32, ranks: &'a dyn Fn(&Engine) -> Ranks) -> Self {
+        Self { caller, awaits: Awaits::Agreement(ranks), peer: None, tag: None, context, bytes: 0 }
+    }
+
+    /// The operation and its context, if it has no sense any more when its world ends.
+    pub(super) fn in_world(&self) -> Option<(Caller, u32)> {
+        let outlives = matches!(self.awaits, Awaits::Departure | Awaits::Agreement(_));
+        (!outlives).then_some((self.caller, self.context))
     }
 
     /// Until this rank may leave.
@@ -155,11 +175,11 @@ impl Engine {
             Awaits::Message => (awaits::MESSAGE, blocked.peer),
             Awaits::Receiver => (awaits::RECEIVER, blocked.peer),
             Awaits::Entry => (awaits::ENTRY, blocked.peer),
-            Awaits::OneOf(ranks) if in_full => {
+            Awaits::OneOf(ranks) | Awaits::Agreement(ranks) if in_full => {
                 self.write_peers(ranks(self));
                 (awaits::ONE_OF, None)
             }
-            Awaits::OneOf(_) => (awaits::UNKNOWN, None),
+            Awaits::OneOf(_) | Awaits::Agreement(_) => (awaits::UNKNOWN, None),
             Awaits::Departure => match self.unfinished_peer() {
                 Some(peer) => (awaits::RECEIVER, Some(peer)),
                 None => (awaits::UNKNOWN, None),
@@ -168,7 +188,7 @@ impl Engine {
         };
         line.operation.store(operation_number(blocked.caller.operation), Relaxed);
         line.awaits.store(awaited, Relaxed);
-        line.peer.store(peer.map_or(NO_RANK, |peer| peer as u32), Relaxed);
+        line.peer.store(peer.map_or(NO_RANK, |peer| self.job.place(peer) as u32), Relaxed);
         line.tag.store(blocked.tag.unwrap_or(-1) as u32, Relaxed);
         line.context.store(blocked.context, Relaxed);
         line.bytes.store(blocked.bytes, Relaxed);
@@ -180,8 +200,11 @@ impl Engine {
         line.sequence.fetch_add(1, Release);
     }
 
-    fn write_peers(&self, Ranks(words): Ranks) {
+    fn write_peers(&self, ranks: Ranks) {
         let line = &self.job.control(self.rank).awaited_peers;
+        let mut places = Ranks::default();
+        ranks.iter().for_each(|rank| places.insert(self.job.place(rank)));
+        let Ranks(words) = places;
         for (place, word) in line.bits.iter().zip(words) {
             place.store(word, Relaxed);
         }
@@ -196,7 +219,7 @@ impl Engine {
         let others = self.unexpected.iter().filter(|envelope| !is_from_peer(envelope.source));
         let listed = list.messages.iter().zip(from_peer.chain(others));
         for (place, envelope) in listed {
-            place.source.store(envelope.source.into(), Relaxed);
+            place.source.store(self.job.place(envelope.source.into()) as u32, Relaxed);
             place.call_site.store(envelope.call_site.into(), Relaxed);
             place.tag.store(envelope.tag as u32, Relaxed);
             place.context.store(envelope.context, Relaxed);

@@ -163,13 +163,13 @@ impl Engine {
 
     /// Makes sure that the lanes exist which a message of this length can need.
     pub(super) fn open_lanes(&mut self, destination: usize, length: u64) -> Result<()> {
-        if self.links[destination].producer.is_none() {
+        if self.links[destination].producer.is_none() && !self.departed(destination) {
             self.links[destination].producer = Some(open_ring(self.job, self.rank, destination)?);
             // A receiver that sleeps has to learn of its new ring.
             self.links[destination].wake();
         }
         if length > self.eager_limit as u64 && self.lender.is_none() {
-            self.job.segment().reserve(self.job.geometry().pool(self.rank))?;
+            self.job.segment().reserve(self.job.pool_range(self.rank))?;
             self.lender = Some(Lender::new(self.job.pool(self.rank), self.size));
         }
         Ok(())

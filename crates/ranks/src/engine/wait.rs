@@ -107,7 +107,7 @@ impl Engine {
                 Ok(false) if backoff.snooze() => {}
                 Ok(false) => {
                     let published = published.get_or_insert_with(|| self.publish(&blocked));
-                    match self.park_unless(&mut done) {
+                    match self.park_unless(&blocked, &mut done) {
                         Ok(Parked::Answered(answer)) => break Ok(answer),
                         Ok(Parked::Rung) => backoff.reset(),
                         Ok(Parked::Quiet) => self.publish_in_full(&blocked, published),
@@ -161,15 +161,21 @@ impl Engine {
 
     /// Sleeps until the doorbell rings, unless there is something to do or the answer is there.
     #[cold]
-    fn park_unless<T>(&mut self, done: &mut impl FnMut(&mut Self) -> Option<T>) -> Result<Parked<T>> {
+    fn park_unless<T>(
+        &mut self,
+        blocked: &Blocked<'_>,
+        done: &mut impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<Parked<T>> {
         self.check_damage()?;
+        self.check_membership(blocked)?;
         if self.notice_departures()? {
             return Ok(Parked::Rung);
         }
         let job = self.job;
         job.control(self.rank).copying.rest();
         let (bell, doorbell) = (job.bell(self.rank), &job.control(self.rank).doorbell);
-        let (sleepers, bit) = (&job.header().sleepers.bits[self.rank / 64], 1 << (self.rank % 64));
+        let place = job.place(self.rank);
+        let (sleepers, bit) = (&job.header().sleepers.bits[place / 64], 1 << (place % 64));
         sleepers.fetch_or(bit, Relaxed);
         bell.prepare(doorbell);
         let outcome = self.sleep_unless(done, bell, doorbell);
@@ -222,8 +228,9 @@ impl Engine {
     #[cold]
     fn wake_waiting_among(&self, word: usize, bits: u64) {
         let sleepers = (0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| word * 64 + bit);
-        for rank in sleepers.filter(|&rank| rank < self.size && rank != self.rank) {
-            if self.job.control(rank).status.peer.load(Relaxed) == self.rank as u32 {
+        let (job, mine) = (self.job, self.job.place(self.rank) as u32);
+        for rank in sleepers.filter_map(|place| job.rank_at(place)).filter(|&rank| rank != self.rank) {
+            if job.control(rank).status.peer.load(Relaxed) == mine {
                 self.links[rank].wake();
             }
         }
@@ -250,6 +257,7 @@ impl Engine {
         self.departures_seen = departures;
         for rank in 0..self.size {
             if rank != self.rank && !self.departed[rank] {
+                self.notice_shrinking(rank);
                 self.notice_departure(rank)?;
             }
         }
@@ -270,6 +278,7 @@ impl Engine {
         if departed {
             self.others -= 1;
             self.fail_operations_with(rank);
+            self.note_failure(rank);
         } else {
             self.fail_unmatched_sends(rank);
         }
@@ -285,7 +294,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn peer_gone(&self, caller: Caller, rank: usize) -> Error {
+    pub(crate) fn peer_gone(&self, caller: Caller, rank: usize) -> Error {
         let how = self.departure(rank).unwrap_or(Departure::Finished);
         Error::PeerGone { operation: caller.operation, rank, how, at: caller.at }
     }
@@ -316,7 +325,7 @@ impl Engine {
         }
     }
 
-    fn fail_posted(&mut self, id: OperationId, rank: usize) {
+    pub(super) fn fail_posted(&mut self, id: OperationId, rank: usize) {
         let Some(Receive { pattern, caller, .. }) = self.receives.get(id) else { return };
         let (source, caller) = (pattern.source(), *caller);
         self.posted.cancel(source, id);
@@ -357,7 +366,11 @@ impl Engine {
 
     /// Fails a new receive that only a rank which has left could satisfy.
     pub(super) fn check_departed_source(&mut self, id: OperationId, pattern: Pattern) {
-        if let Some(rank) = pattern.source().filter(|&rank| self.departed[rank]) {
+        let gone = match pattern.source() {
+            Some(rank) => Some(rank).filter(|&rank| self.departed[rank]),
+            None => self.unacknowledged(),
+        };
+        if let Some(rank) = gone {
             self.fail_posted(id, rank);
         }
     }

@@ -58,7 +58,7 @@ pub use error::LaunchError;
 pub use jobs::{Member, RunningJob, running};
 pub use label::{Label, LabelPart};
 pub use leftovers::leftover_names;
-pub use plan::{Event, Input, Limits, Memory, Output, Plan, RankPlan, StreamPlan};
+pub use plan::{Event, Input, Limits, Memory, OnFailure, Output, Plan, RankPlan, StreamPlan};
 #[cfg(any(test, fuzzing))]
 pub(crate) use position::of_all as positions;
 pub use position::{Doing, Position, Wait};

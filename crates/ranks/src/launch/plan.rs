@@ -28,6 +28,8 @@ pub struct Plan {
     pub input: Input,
     /// When the job is ended although no rank failed, and how patiently.
     pub limits: Limits,
+    /// What becomes of the others when a rank fails.
+    pub on_failure: OnFailure,
     /// What the library does differently from usual.
     pub tuning: Tuning,
     /// Files for output are continued where they exist already, instead of created anew.
@@ -38,6 +40,19 @@ pub struct Plan {
     pub guard: bool,
     /// A signalfd whose signals are forwarded to the ranks; the signals must be blocked in the calling thread.
     pub signals: Option<Arc<OwnedFd>>,
+}
+
+/// What becomes of the other ranks when one fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The job ends: they are stopped.
+    #[default]
+    Kill,
+    /// They go on: their operations with the failed rank fail, and they can
+    /// [`shrink`](crate::World::shrink) their world. The job ends well if they finish after they took note of each failure
+    /// (`shrink`, [`acknowledge`](crate::World::acknowledge)). A rank that calls [`abort`](crate::World::abort) ends the
+    /// job all the same.
+    Continue,
 }
 
 /// Times that end a job.
@@ -132,6 +147,7 @@ impl Plan {
             output: Output::Descriptors,
             input: Input::Rank(0),
             limits: Limits::default(),
+            on_failure: OnFailure::default(),
             tuning: Tuning::of_environment(),
             append: false,
             observer: None,

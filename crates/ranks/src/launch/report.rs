@@ -64,6 +64,8 @@ pub struct Failure {
 pub struct Outcome {
     /// The failure that ended the job, `None` if it ended well.
     pub failure: Option<Failure>,
+    /// Failures without which the other ranks went on, in the order in which they happened.
+    pub recovered: Vec<Failure>,
     /// How long the job was allowed to take, if it took longer and was ended.
     pub timed_out: Option<Duration>,
     /// Where the ranks stood when the time was over or the first of them failed; without that one.
@@ -142,7 +144,7 @@ impl Outcome {
                 positions_text(&self.positions)
             ));
         }
-        let failure = self.failure.as_ref()?;
+        let Some(failure) = &self.failure else { return self.recovery() };
         match (self.output_closed, self.interrupted) {
             (true, _) => None,
             (_, Some(signal)) if failure.last_words.is_none() => {
@@ -150,6 +152,13 @@ impl Outcome {
             }
             _ => Some(format!("error: {failure}{}", others(self.stopped))),
         }
+    }
+
+    /// What happened to ranks of a job that ended well.
+    fn recovery(&self) -> Option<String> {
+        let failures: Vec<_> = self.recovered.iter().map(Failure::to_string).collect();
+        (!failures.is_empty() && !self.output_closed)
+            .then(|| format!("{}\n  the other ranks went on and finished", failures.join("\n")))
     }
 }
 
@@ -174,9 +183,14 @@ impl Failure {
         (fatal || self.code.is_some() || words.starts_with(RETURNED_ERROR)).then_some(words)
     }
 
+    /// Whether the program itself found something wrong: an assertion, mostly.
+    pub(crate) fn is_panic(&self) -> bool {
+        self.words().is_some_and(|words| words.starts_with("panicked"))
+    }
+
     fn event(&self) -> String {
         match (self.code, self.ended) {
-            _ if self.words().is_some_and(|words| words.starts_with("panicked")) => "panicked".to_owned(),
+            _ if self.is_panic() => "panicked".to_owned(),
             _ if self.words().is_some_and(|words| words.starts_with(RETURNED_ERROR)) => {
                 RETURNED_ERROR.to_owned()
             }
@@ -292,6 +306,18 @@ mod tests {
         );
         assert!(message.ends_with("other ranks: 3 were stopped"), "{message}");
         assert_eq!(Outcome::default().message(), None);
+    }
+
+    #[test]
+    fn a_job_that_went_on_ended_well_and_says_without_whom() {
+        let recovered = vec![failure(Ended::Signal(9), None)];
+        let mut outcome = Outcome { recovered, ..Outcome::default() };
+        let message = outcome.message().unwrap();
+        assert!(message.starts_with("rank 3 was killed by signal 9 (SIGKILL) after 12.4 s"), "{message}");
+        assert!(message.ends_with("the other ranks went on and finished"), "{message}");
+        assert_eq!((outcome.success(), outcome.exit_code()), (true, 0));
+        outcome.failure = Some(failure(Ended::Code(3), None));
+        assert_eq!((outcome.success(), outcome.exit_code()), (false, 3));
     }
 
     #[test]

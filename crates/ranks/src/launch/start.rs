@@ -13,7 +13,7 @@ use super::environment as name;
 use super::error::LaunchError;
 use super::execute::{self, Inheritance};
 use super::guard::Guard;
-use super::plan::{Event, Output, Plan, RankPlan};
+use super::plan::{Event, OnFailure, Output, Plan, RankPlan};
 use super::process::{self, FIRST_INHERITED};
 use super::program::{Program, Variable, own_variables, variable};
 use super::rank::{Process, RankProcesses};
@@ -40,6 +40,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
     process::set_memory_policy(&plan.memory).map_err(|source| LaunchError::Memory { source })?;
     let cores = plan.cores.unwrap_or_else(cores::available);
     let job = create::job(id, ranks, cores, &plan.tuning)?;
+    job.set_survives(plan.on_failure == OnFailure::Continue);
     plan.tell(|| create::event(job.segment()));
     let mut starter = Starter::new(&plan, id, job.segment().descriptor())?;
     let outcome = match starter.start_all() {

@@ -12,7 +12,8 @@ use super::{SpawnError, child, harness};
 use crate::World;
 use crate::error::Result;
 use crate::launch::{
-    self, Ended, Input, LabelPart, LaunchError, Limits, Outcome, Output, Plan, RankPlan, StreamPlan,
+    self, Ended, Input, LabelPart, LaunchError, Limits, OnFailure, Outcome, Output, Plan, RankPlan,
+    StreamPlan,
 };
 
 /// Time for the errors that a failed rank means for the others: most fail within a millisecond, on a loaded machine
@@ -70,13 +71,21 @@ pub struct Spawn {
     test_name: Option<String>,
     arguments: Option<Vec<OsString>>,
     timeout: Option<Duration>,
+    on_failure: OnFailure,
     tag_output: bool,
 }
 
 impl Spawn {
     /// A job of `ranks` ranks.
     pub fn new(ranks: usize) -> Self {
-        Self { ranks, test_name: None, arguments: None, timeout: None, tag_output: false }
+        Self {
+            ranks,
+            test_name: None,
+            arguments: None,
+            timeout: None,
+            on_failure: OnFailure::default(),
+            tag_output: false,
+        }
     }
 
     /// The name of the running test as the harness prints it, for a test that calls from a thread or a helper
@@ -106,6 +115,15 @@ impl Spawn {
         self.maybe_timeout(Some(timeout))
     }
 
+    /// What becomes of the others when a rank fails: by default they are stopped. See [`World::shrink`].
+    ///
+    /// A rank that panicked is an error of this call all the same, when the others have ended: what panics here is
+    /// mostly an assertion. Ranks that were killed or exited are not, if the others went on without them.
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = on_failure;
+        self
+    }
+
     pub(super) fn maybe_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
         self
@@ -128,6 +146,17 @@ impl Spawn {
             body(&world);
             world.finalize().map_err(|error| error.to_string())
         })
+    }
+
+    /// [`Spawn::run`] with a body that owns the world, as [`World::shrink`] and [`World::finalize`] need it. A rank whose body returns
+    /// an error has failed.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn()`].
+    #[track_caller]
+    pub fn run_with_world<F: FnOnce(World) -> Result<()>>(self, body: F) -> Result<()> {
+        self.run_world(|world| body(world).map_err(|error| error.to_string()))
     }
 
     /// [`Spawn::run`] with a body that owns the world and may return the text of an error.
@@ -186,6 +215,7 @@ impl Copy {
         }
         plan.variables = vec![(VARIABLE.into(), call.encode(std::process::id()).into())];
         plan.input = if is_test { Input::None } else { Input::Rank(0) };
+        plan.on_failure = settings.on_failure;
         plan.limits = Limits { timeout: settings.timeout, linger: LINGER, ..Limits::default() };
         plan.output = if is_test { Output::Print { drop_before_spawn: true } } else { Output::Descriptors };
         Ok(plan)
@@ -209,7 +239,9 @@ fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result
     if let Some(timeout) = outcome.timed_out {
         return Err(SpawnError::TimedOut { at, timeout, positions });
     }
-    match (&outcome.failure, outcome.never_attached.first()) {
+    // An assertion that failed is a failure of the caller's, whether or not the others went on without that rank.
+    let panic = outcome.recovered.iter().find(|failure| failure.is_panic());
+    match (outcome.failure.as_ref().or(panic), outcome.never_attached.first()) {
         (Some(failure), _)
             if failure.last_words.is_some() || !outcome.never_attached.contains(&failure.rank) =>
         {

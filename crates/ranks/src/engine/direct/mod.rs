@@ -171,6 +171,12 @@ impl Direct {
         self.free.get_or_insert_default().push(push.transfer());
     }
 
+    /// Goes on with the transfers that `before` had, when no message uses one any more.
+    pub(super) fn take_over(&mut self, before: &mut Self) {
+        self.free = before.free.take();
+        self.offers = before.offers;
+    }
+
     /// The rank has left: nothing of it can be pulled.
     pub(super) fn forget(&mut self, rank: usize) {
         self.pulls.retain(|&(source, _)| source != rank);

@@ -93,7 +93,7 @@ impl Engine {
     fn take_transfer(&mut self) -> Option<u32> {
         if self.direct.free.is_none() {
             // Without room for them messages go through the pool; that says what is missing if it finds no room either.
-            self.job.segment().reserve(self.job.geometry().transfers(self.rank)).ok()?;
+            self.job.segment().reserve(self.job.transfers_range(self.rank)).ok()?;
             self.direct.free = Some((0..TRANSFERS as u32).rev().collect());
         }
         self.direct.free.as_mut()?.pop()

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::{First, Phase, Supervisor};
+use super::{Failed, Phase, Supervisor};
 use crate::last_words;
 use crate::launch::control::{self, Record};
 use crate::launch::output::Closed;
+use crate::launch::plan::OnFailure;
 use crate::launch::position::{self, Doing, Position};
 use crate::launch::rank::Process;
 use crate::launch::report::{Ended, Failure, Outcome};
@@ -94,20 +95,41 @@ impl Supervisor {
         }
     }
 
-    /// Notes the first failure, before the other ranks can hear of it, and stops the job.
+    /// Notes the first failure, before the other ranks can hear of it, and stops the job unless it goes on.
     pub(super) fn rank_failed(&mut self, rank: usize, ended: Option<Ended>) {
         if self.first.is_some() || self.timed_out {
             return;
         }
+        if self.goes_on_without(rank) {
+            return self.note_loss(rank, ended);
+        }
         let first = self.first_failure(rank);
         let ended = ended.filter(|_| first == rank);
-        self.first = Some(First { rank: first, after: self.begin.elapsed(), ended });
+        self.first = Some(Failed { rank: first, after: self.begin.elapsed(), ended });
         let linger = self.orders.limits.linger;
         if self.phase == Phase::Running && !linger.is_zero() {
             self.phase = Phase::Lingering { stop_at: Instant::now() + linger };
         } else {
             self.stop(Some(first), self.grace_after_failure());
         }
+    }
+
+    fn goes_on_without(&self, rank: usize) -> bool {
+        let aborts = self.job.control(rank).life.aborts.load(Relaxed) != 0;
+        self.orders.on_failure == OnFailure::Continue && self.phase == Phase::Running && !aborts
+    }
+
+    /// Notes a failure that the job survives, once.
+    fn note_loss(&mut self, rank: usize, ended: Option<Ended>) {
+        self.job.claim_first_failure(rank);
+        if self.lost.iter().all(|lost| lost.rank != rank) {
+            self.lost.push(Failed { rank, after: self.begin.elapsed(), ended });
+        }
+    }
+
+    /// Whether the others took note of the failure and went on.
+    fn is_recovered(&self, failed: &Failed) -> bool {
+        self.job.control(failed.rank).life.recovered.load(Relaxed) != 0
     }
 
     /// The rank that failed first according to the segment; `rank` if none has claimed that.
@@ -120,8 +142,10 @@ impl Supervisor {
 
     pub(super) fn outcome(&self) -> Outcome {
         let closed = self.flow.output.closed();
+        let (recovered, lost): (Vec<_>, Vec<_>) = self.lost.iter().partition(|lost| self.is_recovered(lost));
         Outcome {
-            failure: self.first.map(|first| self.failure(first)),
+            failure: self.first.or(lost.first().copied()).map(|failed| self.failure(failed)),
+            recovered: recovered.into_iter().map(|failed| self.failure(failed)).collect(),
             interrupted: self.interrupted.map(Signal::as_raw),
             timed_out: self.orders.limits.timeout.filter(|_| self.timed_out),
             positions: self.last_positions(),
@@ -157,7 +181,7 @@ impl Supervisor {
         ranks.filter(|&rank| self.job.control(rank).life.pid.load(Relaxed) == 0).collect()
     }
 
-    pub(super) fn failure(&self, First { rank, after, ended }: First) -> Failure {
+    pub(super) fn failure(&self, Failed { rank, after, ended }: Failed) -> Failure {
         let control = self.job.control(rank);
         let last = self.started.ranks[rank].last_ended();
         let state = self.last_states[rank];

@@ -40,7 +40,7 @@ impl Supervisor {
 
     /// The last rank is gone: ends what a failed job left running.
     pub(super) fn sweep(&mut self) {
-        if self.phase != Phase::Running {
+        if self.phase != Phase::Running || !self.lost.is_empty() {
             cleanup::kill_all(&job_text(self.id), SWEEP);
         }
         self.flow.output.begin_drain();

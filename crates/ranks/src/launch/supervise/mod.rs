@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use super::error::LaunchError;
 use super::input::Feeder;
 use super::output::Forwarder;
-use super::plan::{Limits, Plan};
+use super::plan::{Limits, OnFailure, Plan};
 use super::position::Position;
 use super::report::{Ended, Outcome};
 use super::start::Started;
@@ -72,9 +72,9 @@ enum Phase {
     Killed,
 }
 
-/// The first rank that failed, when, and how its process ended if that is how it failed.
+/// A rank that failed, when, and how its process ended if that is how it failed.
 #[derive(Debug, Clone, Copy)]
-struct First {
+struct Failed {
     rank: usize,
     after: Duration,
     ended: Option<Ended>,
@@ -89,6 +89,7 @@ pub(super) struct Flow {
 /// What the supervisor is to obey besides the ranks.
 pub(super) struct Orders {
     limits: Limits,
+    on_failure: OnFailure,
     signals: Option<Arc<OwnedFd>>,
     /// A rank has the terminal, for a debugger: what is typed there is not meant for the job.
     foreground: bool,
@@ -96,7 +97,12 @@ pub(super) struct Orders {
 
 impl Orders {
     pub(super) fn of(plan: &Plan, signals: Option<Arc<OwnedFd>>) -> Self {
-        Self { limits: plan.limits.clone(), signals, foreground: plan.has_foreground() }
+        Self {
+            limits: plan.limits.clone(),
+            on_failure: plan.on_failure,
+            signals,
+            foreground: plan.has_foreground(),
+        }
     }
 }
 
@@ -108,7 +114,10 @@ pub(super) struct Supervisor {
     orders: Orders,
     begin: Instant,
     phase: Phase,
-    first: Option<First>,
+    /// The failure that ended the job.
+    first: Option<Failed>,
+    /// Failures that did not.
+    lost: Vec<Failed>,
     /// State of each rank when its process ended.
     last_states: Vec<u32>,
     /// Where the ranks stood when they were stopped.
@@ -132,6 +141,7 @@ impl Supervisor {
             begin: Instant::now(),
             phase: Phase::Running,
             first: None,
+            lost: Vec::new(),
             last_states,
             positions: Vec::new(),
             stopped: 0,
