@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use ranks::{ANY_SOURCE, World};
 use rustix::process::{Signal, getpid, kill_process};
+use rustix::time::{ClockId, clock_gettime};
 
 fn main() -> Result<()> {
     let mut rank = Rank { world: None };
@@ -54,6 +55,7 @@ impl Rank {
             "kill" => kill_process(getpid(), Signal::from_named_raw(value()?).context("no such signal")?)?,
             "size" => say(&format!("size {}\n", self.world()?.size()))?,
             "ready" => say("ready\n")?,
+            "now" => say(&format!("{}\n", now()))?,
             "lines" => lines(value()?)?,
             other => bail!("unknown action {other}"),
         }
@@ -75,6 +77,12 @@ impl Rank {
     fn world(&self) -> Result<&World> {
         self.world.as_ref().context("init comes first")
     }
+}
+
+/// Seconds of the clock that all processes share.
+fn now() -> f64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn say(text: &str) -> Result<()> {

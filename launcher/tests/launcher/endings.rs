@@ -85,6 +85,21 @@ fn a_failed_job_is_started_again() {
     run.finish().code(143).stdout("ready\n");
 }
 
+/// A program below a wrapper that attaches when the others have been asked to end already is asked, too.
+#[test]
+fn a_program_that_attaches_late_is_ended_with_the_others() {
+    let begin = Instant::now();
+    let script = format!(
+        "[ $SHMRUN_RANK = 1 ] && exit 3; trap : TERM; (sleep 0.3; exec {} init sleep=600000); exit 0",
+        misbehave()
+    );
+    shmrun(["-n", "2", "--grace", "50s", "sh", "-c", &script])
+        .run()
+        .code(3)
+        .says("rank 1 exited with code 3");
+    assert!(begin.elapsed() < Duration::from_secs(40), "it was waited for");
+}
+
 #[test]
 fn all_exit_codes_are_told_on_request() {
     let script = "[ $SHMRUN_RANK = 3 ] && sleep 0.3; exit $((SHMRUN_RANK / 3 * 7))";

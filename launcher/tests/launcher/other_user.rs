@@ -167,3 +167,19 @@ fn jobs_of_two_users_at_the_same_time_do_not_meet() {
         assert_eq!(output.stdout, b"size 3\nsize 3\nsize 3\n");
     }
 }
+
+/// Another user's jobs are neither shown nor ended: their environment cannot be read.
+#[test]
+fn the_tools_leave_another_users_jobs_alone() {
+    let Some(programs) = Programs::new("tools") else { return };
+    let mut run = shmrun(["-n", "1", "sh", "-c", "echo ready; sleep 600; true"]).start();
+    run.await_output("ready\n", 1);
+    let launcher = run.child.id().to_string();
+    for tool in ["ps", "clean"] {
+        let output = programs.run_as(NOBODY, "shmrun").arg(tool).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !text.contains(&launcher), "{tool}: {output:?}");
+    }
+    run.signal(Signal::TERM);
+    run.finish().code(143);
+}

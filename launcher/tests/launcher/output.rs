@@ -37,6 +37,31 @@ fn a_killed_rank_loses_nothing_of_what_it_has_written() {
     assert!(run.stdout.ends_with("[2] rank 2 line 99999 end\n"));
 }
 
+/// The others are stopped in the middle of theirs; what comes out is whole lines of theirs, in order, from the first.
+#[test]
+fn an_aborting_rank_loses_nothing_of_what_it_has_written() {
+    let run = line("-n 4 -l misbehave init lines=20000 2:abort=7 hang").run().code(7).says("rank 2 aborted");
+    let of_rank =
+        |rank: usize| run.stdout.lines().filter(move |line| line.starts_with(&format!("[{rank}] ")));
+    for (number, line) in of_rank(2).enumerate() {
+        assert_eq!(line, format!("[2] rank 2 line {number} end"));
+    }
+    assert_eq!(of_rank(2).count(), 20_000);
+    for rank in [0, 1, 3] {
+        let lines: Vec<&str> = of_rank(rank).collect();
+        let (last, whole) = lines.split_last().map_or(("", &[][..]), |(last, whole)| (*last, whole));
+        assert!(
+            whole
+                .iter()
+                .enumerate()
+                .all(|(number, line)| *line == format!("[{rank}] rank {rank} line {number} end"))
+        );
+        let expected = format!("[{rank}] rank {rank} line {} end", whole.len());
+        assert!(expected.starts_with(last), "{last:?} is torn otherwise than by the death of its rank");
+    }
+    assert!(run.stdout.lines().all(|line| line.starts_with('[')), "every line has its tag");
+}
+
 #[test]
 fn output_of_a_failing_rank_arrives() {
     let script = "seq 1 20000; printf 'last words'; exit 3";

@@ -41,6 +41,12 @@ impl Supervisor {
             return;
         }
         let process = Process::watch(pid, life.start_time.load(Relaxed));
+        // It came too late for what the others were told.
+        match self.phase {
+            Phase::Running | Phase::Lingering { .. } => {}
+            Phase::Stopping { .. } => process.signal(Signal::TERM),
+            Phase::Killed => process.signal(Signal::KILL),
+        }
         let gone = process.ended.is_some();
         processes.attached = Some(process);
         if gone {
