@@ -43,6 +43,7 @@ impl Rank {
         match verb {
             "init" => self.world = Some(ranks::init()?),
             "finalize" => drop(self.world.take()),
+            "shrink" => self.world = self.world.take().map(World::shrink).transpose()?,
             "barrier" => self.world()?.barrier()?,
             "send" => self.world()?.send(&[0_u8; 1024], value()? as usize)?,
             "exchange" => self.exchange(value()? as usize)?,

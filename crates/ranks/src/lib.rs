@@ -19,7 +19,8 @@
 //! - Messages: [`World::send`], [`World::recv`] and their non-blocking forms, with MPI's matching rules.
 //! - Collectives: [`World::barrier`], [`World::broadcast`], [`World::all_reduce`] and the others.
 //! - Elements of any plain type ([`bytemuck::Pod`]); any serde type with [`World::send_object`].
-//! - A rank that dies ends the job, or makes the operations that need it fail; nobody hangs on it.
+//! - A rank that dies ends the job, or makes the operations that need it fail; nobody hangs on it. The others can go on:
+//!   [`World::shrink`].
 //!
 //! # What it refuses to do
 //!

@@ -56,6 +56,21 @@ fn grace_is_the_time_between_sigterm_and_sigkill() {
     assert_eq!(run(&[]), "");
 }
 
+/// Exit codes where the others go on: docs/decisions/011-surviving-failures.md.
+#[test]
+fn a_job_goes_on_without_a_rank_and_ends_as_its_survivors_do() {
+    let job = |actions: &str| line(&format!("-n 3 --on-failure=continue misbehave init {actions}")).run();
+    let run = job("1:kill=9 shrink size finalize").code(0);
+    assert_eq!(run.stdout, "size 2\nsize 2\n");
+    run.says("rank 1 was killed by signal 9").says("went on and finished");
+    let run = job("1:exit=3 sleep=200 ready finalize").code(3);
+    assert_eq!(run.stdout, "ready\nready\n");
+    run.says("rank 1 ended without finalizing (exit code 3)");
+    // A second failure counts for itself.
+    job("1:kill=9 shrink 2:exit=4 finalize").code(4).says("rank 2 ended without finalizing (exit code 4)");
+    job("1:abort=5 hang").code(5).says("rank 1 aborted the job with exit code 5");
+}
+
 #[test]
 fn what_happens_on_a_failure_is_to_be_said_only_one_way() {
     line("-n 2 --on-failure=kill misbehave 1:exit=3 sleep=60000").run().code(3);
