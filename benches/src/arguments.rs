@@ -93,6 +93,13 @@ pub(crate) enum Program {
         #[arg(long, default_value_t = 5)]
         gib: usize,
     },
+    /// A broadcast and an all-gather of several GiB between exactly 2 ranks, every word checked. Needs three times its
+    /// size in memory.
+    LongCollectives {
+        /// Size in GiB; 3 is beyond what 31 bits count.
+        #[arg(long, default_value_t = 3)]
+        gib: usize,
+    },
     /// An all-to-all of large parts, every word checked. Needs 2 x ranks x ranks x MiB of memory.
     AllToAll {
         /// MiB from each rank to each.

@@ -40,6 +40,7 @@ fn main() -> Result<()> {
         Some(Program::Memory { format }) => memory::run(&world, format)?,
         Some(Program::Init | Program::Startup { .. }) => {}
         Some(Program::LongMessage { gib }) => soak::long_message(&world, gib)?,
+        Some(Program::LongCollectives { gib }) => soak::long_collectives(&world, gib)?,
         Some(Program::AllToAll { mib }) => soak::all_to_all(&world, mib)?,
     }
     Ok(world.finalize()?)

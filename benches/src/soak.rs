@@ -76,6 +76,39 @@ pub(crate) fn long_message(world: &World, gib: usize) -> Result<()> {
     Ok(())
 }
 
+/// Broadcasts `gib` GiB, and gathers as many on both ranks, half from each.
+pub(crate) fn long_collectives(world: &World, gib: usize) -> Result<()> {
+    ensure!(world.size() == 2, "long-collectives needs exactly 2 ranks, this job has {}", world.size());
+    let me = world.rank();
+    watch(me);
+    step("allocates and fills");
+    let mut data = vec![0; gib * GIB / WORD];
+    if me == 0 {
+        fill(&mut data, 1);
+    }
+    step("is in broadcast");
+    world.broadcast(&mut data, 0)?;
+    step("checks");
+    check(&data, 1)?;
+    step("allocates and fills for all_gather");
+    let mut part = vec![0; data.len() / 2];
+    fill(&mut part, 2 + me);
+    data.truncate(2 * part.len());
+    step("is in all_gather");
+    world.all_gather(&part, &mut data)?;
+    step("checks what was gathered");
+    for (from, part) in data.chunks(part.len()).enumerate() {
+        check(part, 2 + from)?;
+    }
+    step("waits for the other's checks");
+    world.barrier()?;
+    if me == 0 {
+        println!("{gib} GiB in a broadcast and in an all-gather: intact");
+    }
+    step("finalizes");
+    Ok(())
+}
+
 /// `mib` MiB from every rank to every rank in one all-to-all.
 pub(crate) fn all_to_all(world: &World, mib: usize) -> Result<()> {
     let (me, size, words) = (world.rank(), world.size(), mib * MIB / WORD);

@@ -4,6 +4,8 @@
 
 use std::ffi::OsString;
 
+use ranks::OnFailure;
+
 use super::decide::Job;
 use super::{Request, Shmrun};
 
@@ -231,10 +233,14 @@ fn ends_of_jobs() {
         let timeout = read(&format!("{option} app")).unwrap().plan.limits.timeout;
         assert_eq!(timeout.map(|time| time.as_secs()), Some(90), "{option}");
     }
+    for option in ["--on-failure=continue", "--enable-recovery", "--continuous", "-disable-auto-cleanup"] {
+        assert_eq!(read(&format!("{option} app")).unwrap().plan.on_failure, OnFailure::Continue, "{option}");
+    }
+    assert_eq!(read("--on-failure=kill app").unwrap().plan.on_failure, OnFailure::Kill);
     check(&[
+        ("--on-failure=hat", Refused("continue")),
         ("--timeout 9 --get-stack-traces", Noted("--get-stack-traces")),
         ("--timeout 9 --report-state-on-timeout", Noted("--report-state-on-timeout")),
-        ("--on-failure=kill", Understood),
         ("--grace 5s", Understood),
         ("--max-restarts 3", Understood),
         ("--max_restarts=3", Understood),

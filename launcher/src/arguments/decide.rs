@@ -63,7 +63,7 @@ pub(super) fn job(
     options.debugging.apply(&mut plan)?;
     options.settings.apply(&mut plan)?;
     plan.limits = options.endings.limits()?;
-    plan.on_failure = options.endings.on_failure.into();
+    plan.on_failure = options.endings.on_failure();
     let show = options.placement.report() || options.info.verbose || options.info.dry_run;
     let table = show.then(|| placement::table(&machine, &placement));
     place(&mut plan, placement, &options, policy.bind == Bind::None);

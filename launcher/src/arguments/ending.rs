@@ -20,7 +20,10 @@ pub(super) struct Endings {
     time: Option<Duration>,
     /// When a rank fails: kill the others, or let them continue, who can go on without it [default: kill]
     #[arg(long, value_name = "WHAT", default_value = "kill", hide_default_value = true)]
-    pub(super) on_failure: OnFailure,
+    on_failure: OnFailure,
+    /// The same as Open MPI and MPICH spell continue
+    #[arg(long, aliases = ["continuous", "disable-auto-cleanup"], hide = true)]
+    enable_recovery: bool,
     /// Time from SIGTERM to SIGKILL for ranks that are to end [default: 250ms after a failure, 5s after SIGTERM]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_or_zero)]
     grace: Option<Duration>,
@@ -30,6 +33,11 @@ pub(super) struct Endings {
 }
 
 impl Endings {
+    pub(super) fn on_failure(&self) -> ranks::OnFailure {
+        let continues = self.enable_recovery || self.on_failure == OnFailure::Continue;
+        if continues { ranks::OnFailure::Continue } else { ranks::OnFailure::Kill }
+    }
+
     pub(super) fn limits(&self) -> Result<Limits> {
         let timeout = match self.timeout.or(self.time) {
             None => timeout_of_environment()?,
@@ -50,18 +58,9 @@ fn timeout_of_environment() -> Result<Option<Duration>> {
 
 /// [`ranks::OnFailure`] in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnFailure {
+enum OnFailure {
     /// End the job with its first failure.
     Kill,
     /// Go on: operations with the failed rank fail, and the others can leave it behind.
     Continue,
-}
-
-impl From<OnFailure> for ranks::OnFailure {
-    fn from(on_failure: OnFailure) -> Self {
-        match on_failure {
-            OnFailure::Kill => Self::Kill,
-            OnFailure::Continue => Self::Continue,
-        }
-    }
 }

@@ -11,6 +11,7 @@ pub(super) enum Foreign {
 
 const OPEN_MPI: &str = "a setting inside Open MPI";
 const ANY_NUMBER: &str = "more ranks than processors are always allowed";
+const KILL: &str = "a job ends with its first failure, unless --on-failure=continue says otherwise";
 const PROCESSES: &str = "ranks are processes of this machine";
 
 /// Names without dashes, number of values, reason.
@@ -34,15 +35,12 @@ const IGNORED: &[(&[&str], usize, &str)] = &[
         PROCESSES,
     ),
     (&["genvall", "envall"], 0, "the environment is inherited"),
-    (&["kill-on-bad-exit"], 0, "a job always ends with its first failure"),
+    (&["kill-on-bad-exit"], 0, KILL),
 ];
 
 /// Single letters.
-const IGNORED_LETTERS: &[(char, usize, &str)] = &[
-    ('O', 0, ANY_NUMBER),
-    ('m', 1, "--map-by says over what the ranks go in turn"),
-    ('K', 0, "a job always ends with its first failure"),
-];
+const IGNORED_LETTERS: &[(char, usize, &str)] =
+    &[('O', 0, ANY_NUMBER), ('m', 1, "--map-by says over what the ranks go in turn"), ('K', 0, KILL)];
 
 const REFUSED: &[(&[&str], &str)] = &[
     (
@@ -60,11 +58,6 @@ const REFUSED: &[(&[&str], &str)] = &[
     (
         &["rdzv-backend", "rdzv-endpoint", "rdzv-id", "rdzv-conf"],
         "ranks find each other without a rendezvous",
-    ),
-    (&["disable-auto-cleanup"], "a job always ends with its first failure and leaves nothing behind"),
-    (
-        &["enable-recovery", "continuous"],
-        "a job always ends with its first failure: going on without a rank is not possible yet",
     ),
     (&["gdb", "tv", "ddd"], "write --debug R to run rank R under a debugger"),
     (&["gtool"], "write --wrap 'CMD' --ranks 0,3-5"),

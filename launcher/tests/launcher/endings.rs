@@ -72,10 +72,15 @@ fn a_job_goes_on_without_a_rank_and_ends_as_its_survivors_do() {
 }
 
 #[test]
-fn what_happens_on_a_failure_is_to_be_said_only_one_way() {
+fn what_happens_on_a_failure_is_said_in_several_ways() {
     line("-n 2 --on-failure=kill misbehave 1:exit=3 sleep=60000").run().code(3);
     line("-n 2 --on-failure=hat true").run().code(125).says("'hat'");
-    line("-n 2 --enable-recovery true").run().code(125).says("not possible yet");
+    let script = "[ $SHMRUN_RANK = 1 ] && exit 3; sleep 1; echo went on";
+    let said = |option: &str| shmrun(["-n", "2", option, "sh", "-c", script]).run().stdout;
+    for option in ["--on-failure=continue", "--enable-recovery", "-disable-auto-cleanup"] {
+        assert_eq!(said(option), "went on\n", "{option}");
+    }
+    assert_eq!(said("--on-failure=kill"), "");
     line("-n 2 -K --kill-on-bad-exit=1 true").run().code(0).says("without effect");
 }
 
