@@ -16,7 +16,7 @@ use crate::timing::{batches, now, summarize};
 const LINE_BYTES: usize = 64;
 /// The end of the segment's first page.
 const SEGMENT_BYTES: usize = 4096;
-const SEGMENT_KIND: u32 = 1;
+const SEGMENT_FORMAT: shm_core::Format = shm_core::Format::of::<AtomicU64>(1);
 /// In the line instead of a turn: there are no more of them.
 const STOP: u64 = u64::MAX;
 
@@ -41,12 +41,12 @@ fn share(world: &World) -> Result<Segment> {
     if world.rank() == 1 {
         let (name, _) = world.recv_vec::<u8>(0)?;
         let name = SegmentName::new(&String::from_utf8(name)?)?;
-        let segment = Segment::open(&name, SEGMENT_KIND);
+        let segment = Segment::open(&name, SEGMENT_FORMAT);
         world.send(&[1u8], 0)?;
         return Ok(segment?);
     }
     let name = SegmentName::random("ranks-bench")?;
-    let segment = Segment::create(&name, SEGMENT_BYTES, SEGMENT_KIND)?;
+    let segment = Segment::create(&name, SEGMENT_BYTES, SEGMENT_FORMAT)?;
     let opened = world.send(name.as_str().as_bytes(), 1).and_then(|()| world.recv(&mut [0u8], 1));
     Segment::unlink(&name)?;
     opened.context("rank 1 has not opened the segment")?;

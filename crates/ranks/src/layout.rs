@@ -26,10 +26,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use shm_core::agreement::{Ballot, MAX_PARTICIPANTS, Verdict};
 use shm_core::board::Place;
 use shm_core::direct::Copying;
-use shm_core::{Doorbell, SharedLayout};
+use shm_core::{Doorbell, Fingerprint, Format, SharedLayout, board, direct, fixed_layout, pool, ring};
 
-/// The kind that a job's segment carries in its header: `RANK`.
-pub(crate) const JOB_KIND: u32 = u32::from_be_bytes(*b"RANK");
+use crate::engine::direct::BLOCK_BYTES;
+use crate::launch::environment::PROTOCOL_VERSION;
+use crate::status::OPERATIONS;
+
+/// What the header of a job's segment says: that it is one, and how this build lays it out.
+pub(crate) const JOB_FORMAT: Format = Format { kind: u32::from_be_bytes(*b"RANK"), layout: fingerprint() };
 /// Names of job segments and semaphores begin with this.
 pub(crate) const NAME_PREFIX: &str = "shmrun";
 /// The most ranks that one segment holds: the bit set of senders is one cache line.
@@ -219,6 +223,68 @@ pub(crate) struct UnreceivedMessage {
     pub(crate) context: AtomicU32,
 }
 
+// A field that a list here lacks does not compile: "pattern requires `..`".
+fixed_layout!(JobHeader {
+    ranks,
+    cores,
+    job,
+    launcher_pid,
+    first_failure,
+    launcher_start,
+    unexpected_bound,
+    departures,
+    semaphores_opened,
+    direct_from,
+    sleepers,
+    verdict,
+    survives,
+});
+fixed_layout!(Sleepers { bits });
+fixed_layout!(RankControl {
+    doorbell,
+    life,
+    senders,
+    status,
+    awaited_peers,
+    unreceived,
+    copying,
+    collective,
+    ballot,
+    last_words_length,
+    reserved,
+    last_words,
+});
+fixed_layout!(Life {
+    state,
+    pid,
+    start_time,
+    exit_code,
+    leaving,
+    exited,
+    probe_address,
+    probe_value,
+    shrinking,
+    recovered,
+    aborts
+});
+fixed_layout!(Senders { bits });
+fixed_layout!(StatusLine {
+    sequence,
+    operation,
+    awaits,
+    peer,
+    tag,
+    context,
+    bytes,
+    since,
+    call_site,
+    released_by,
+    in_full,
+});
+fixed_layout!(PeersLine { bits });
+fixed_layout!(Unreceived { count, listed, messages });
+fixed_layout!(UnreceivedMessage { bytes, source, call_site, tag, context });
+
 // SAFETY: repr(C), atomics only, any bytes are valid values.
 unsafe impl SharedLayout for JobHeader {}
 // SAFETY: repr(C), atomics only, any bytes are valid values.
@@ -261,7 +327,7 @@ impl Geometry {
     /// Rings shrink as their number grows with the square of the ranks. A pool holds 2 MiB: at least a core's
     /// L2 cache, so that lines have left the writer's L2 when they are read (docs/decisions), and always more
     /// chunks than ranks, since one per destination is kept for matched messages.
-    pub(crate) fn new(ranks: usize) -> Self {
+    pub(crate) const fn new(ranks: usize) -> Self {
         let (ring_cells, ring_bytes) = match ranks {
             0..=8 => (256, 64 << 10),
             9..=32 => (128, 32 << 10),
@@ -272,11 +338,22 @@ impl Geometry {
             ring_cells,
             ring_bytes,
             eager_limit: ring_bytes / 8,
-            pool_chunks: (2 * ranks).max(128),
+            pool_chunks: if ranks > 64 { 2 * ranks } else { 128 },
             chunk_bytes: 16 << 10,
             board_bytes: if ranks <= 16 { 1 << 20 } else { 256 << 10 },
             piece_bytes: if ranks <= 16 { 64 << 10 } else { 16 << 10 },
         }
+    }
+
+    const fn add_to(self, fingerprint: Fingerprint) -> Fingerprint {
+        fingerprint
+            .number(self.ring_cells as u64)
+            .number(self.ring_bytes as u64)
+            .number(self.eager_limit as u64)
+            .number(self.pool_chunks as u64)
+            .number(self.chunk_bytes as u64)
+            .number(self.board_bytes as u64)
+            .number(self.piece_bytes as u64)
     }
 
     pub(crate) fn header(&self) -> usize {
@@ -352,8 +429,51 @@ pub(crate) struct CallSiteEntry {
     pub(crate) file: [AtomicU8; CALL_SITE_FILE_BYTES],
 }
 
+fixed_layout!(CallSiteEntry { state, line, column, file_length, file });
 // SAFETY: repr(C), atomics only, any bytes are valid values.
 unsafe impl SharedLayout for CallSiteEntry {}
+
+/// Of all that lies in a job's segment, and of what else its ranks and their launcher have to agree on.
+///
+/// Two builds with the same fingerprint may still differ in what they do with a field: then the version of the crate,
+/// or [`PROTOCOL_VERSION`], has to grow.
+const fn fingerprint() -> Fingerprint {
+    let structs = Fingerprint::new("job")
+        .and::<JobHeader>()
+        .and::<RankControl>()
+        .and::<CallSiteEntry>()
+        .and::<ring::RingHeader>()
+        .and::<ring::Cell>()
+        .and::<pool::ChunkState>()
+        .and::<direct::Transfer>();
+    let constants = [
+        PROTOCOL_VERSION as usize,
+        cfg!(feature = "named-semaphores") as usize,
+        CALL_SITES,
+        TRANSFERS,
+        BLOCK_BYTES,
+        board::SLOT_BYTES,
+    ];
+    let mut result = structs.text(env!("CARGO_PKG_VERSION"));
+    let mut at = 0;
+    while at < constants.len() {
+        result = result.number(constants[at] as u64);
+        at += 1;
+    }
+    // The sizes of lanes change with the number of ranks, at a few of these.
+    let mut ranks = 1;
+    while ranks <= MAX_RANKS {
+        result = Geometry::new(ranks).add_to(result);
+        ranks += 1;
+    }
+    // Ranks compare operations by their numbers.
+    let mut operation = 0;
+    while operation < OPERATIONS.len() {
+        result = result.text(OPERATIONS[operation]);
+        operation += 1;
+    }
+    result
+}
 
 #[cfg(test)]
 mod tests {

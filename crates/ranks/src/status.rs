@@ -38,7 +38,7 @@ impl Status {
 
 /// The operations that can block, in the order of their numbers. New ones go to the end;
 /// the collectives stand together, in the order of `collective::Kind`.
-const OPERATIONS: &[&str] = &[
+pub(crate) const OPERATIONS: &[&str] = &[
     "send",
     "synchronous_send",
     "recv",

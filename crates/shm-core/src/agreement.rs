@@ -86,6 +86,13 @@ impl Default for Ballot {
 #[repr(C, align(64))]
 pub struct Verdict(AtomicU64);
 
+#[cfg(not(loom))]
+crate::fixed_layout!(Verdict { 0 });
+#[cfg(not(loom))]
+crate::fixed_layout!(Ballot { position, contribution, proposal });
+#[cfg(not(loom))]
+crate::fixed_layout!(Proposal { value, kinds, failed, finished });
+
 impl Verdict {
     /// A verdict on the heap before the first agreement.
     pub fn new() -> Self {

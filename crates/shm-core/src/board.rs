@@ -96,6 +96,13 @@ pub struct Place {
 }
 
 #[cfg(not(loom))]
+crate::fixed_layout!(Cell { round, topic, extent, payload });
+#[cfg(not(loom))]
+crate::fixed_layout!(Progress { done, topics });
+#[cfg(not(loom))]
+crate::fixed_layout!(Place { progress, cells });
+
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Place>() == 64 * (1 + CELLS));
 
 impl Place {

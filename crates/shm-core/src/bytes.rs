@@ -167,5 +167,8 @@ impl<'a> SharedBytes<'a> {
 }
 
 #[cfg(not(loom))]
+crate::fixed_layout!(Line { 0 });
+
+#[cfg(not(loom))]
 // SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.
 unsafe impl crate::SharedLayout for Line {}

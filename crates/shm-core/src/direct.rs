@@ -339,6 +339,11 @@ impl Remote {
 }
 
 #[cfg(not(loom))]
+crate::fixed_layout!(Transfer { claims, withdrawn });
+#[cfg(not(loom))]
+crate::fixed_layout!(Copying { 0 });
+
+#[cfg(not(loom))]
 #[allow(unsafe_code)]
 // SAFETY: repr(C), an atomic and padding, any bytes are valid values.
 unsafe impl crate::SharedLayout for Transfer {}

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::fingerprint::Fingerprint;
+
 /// Why a segment could not be created, opened, reserved or unlinked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -97,6 +99,19 @@ pub enum SegmentError {
         found: u32,
         /// Version of this library.
         expected: u32,
+    },
+    /// The segment is of this kind, but another build has laid it out.
+    #[error(
+        "segment {name}: it is laid out as {found}, this program knows {expected}: another build made it\n\
+         help: build all programs that use it from the same sources, with the same features"
+    )]
+    WrongLayout {
+        /// Name of the segment.
+        name: String,
+        /// Fingerprint in the header.
+        found: Fingerprint,
+        /// Fingerprint of this program's layout.
+        expected: Fingerprint,
     },
     /// The segment holds something else than the opener wants.
     #[error(

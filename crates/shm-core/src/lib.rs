@@ -21,6 +21,7 @@ pub mod channel;
 mod copy;
 pub mod direct;
 pub mod error;
+mod fingerprint;
 pub mod limit;
 pub mod pool;
 pub mod ring;
@@ -30,5 +31,6 @@ mod sys;
 pub mod wait;
 
 pub use error::{BellError, SegmentError};
-pub use segment::{Segment, SegmentName, SharedLayout};
+pub use fingerprint::{Fingerprint, FixedLayout};
+pub use segment::{Format, Segment, SegmentName, SharedLayout};
 pub use wait::{Backoff, Bell, Doorbell};

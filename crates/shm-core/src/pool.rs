@@ -229,5 +229,8 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(not(loom))]
+crate::fixed_layout!(ChunkState { 0 });
+
+#[cfg(not(loom))]
 // SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.
 unsafe impl crate::SharedLayout for ChunkState {}

@@ -465,6 +465,11 @@ unsafe fn copy_short(from: *const u8, to: *mut u8, length: usize) {
 }
 
 #[cfg(not(loom))]
+crate::fixed_layout!(RingHeader { head, byte_head, released });
+#[cfg(not(loom))]
+crate::fixed_layout!(Cell { stamp, words, inline });
+
+#[cfg(not(loom))]
 // SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.
 unsafe impl crate::SharedLayout for RingHeader {}
 

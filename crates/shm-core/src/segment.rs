@@ -7,7 +7,9 @@
 //!     12     4  kind       what the segment is used for, chosen by its creator
 //!     16     8  size       of the whole object in bytes
 //!     24     4  ready      0 until the creator is done, then 1
-//!     28    36  reserved   zero
+//!     28     4  reserved   zero
+//!     32     8  layout     fingerprint of how the user's data is laid out
+//!     40    24  reserved   zero
 //!     64        the user's data
 //! ```
 //!
@@ -35,11 +37,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{self, Ordering};
 
 use crate::error::SegmentError;
+use crate::fingerprint::{Fingerprint, FixedLayout};
+use crate::fixed_layout;
 use crate::limit;
 use crate::sys::shm::{self, Mapping};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ranksSHM");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const READY: u32 = 1;
 const PAGE: usize = 4096;
 /// From here on a reservation looks at the control group's limit: reading it takes longer than reserving less.
@@ -52,6 +56,8 @@ struct Header {
     kind: atomic::AtomicU32,
     size: atomic::AtomicU64,
     ready: atomic::AtomicU32,
+    reserved: atomic::AtomicU32,
+    layout: atomic::AtomicU64,
 }
 
 const _: () = {
@@ -60,7 +66,24 @@ const _: () = {
     assert!(std::mem::offset_of!(Header, kind) == 12);
     assert!(std::mem::offset_of!(Header, size) == 16);
     assert!(std::mem::offset_of!(Header, ready) == 24);
+    assert!(std::mem::offset_of!(Header, layout) == 32);
 };
+
+/// What a segment is used for, and how what lies in it is laid out: the same for all who open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// What it is used for, a number of its creator's choice.
+    pub kind: u32,
+    /// How that is laid out. Different builds of a program may have different fingerprints of one kind.
+    pub layout: Fingerprint,
+}
+
+impl Format {
+    /// Of segments that hold values of type `T` and nothing else that both sides have to agree on.
+    pub const fn of<T: FixedLayout>(kind: u32) -> Self {
+        Self { kind, layout: T::FINGERPRINT }
+    }
+}
 
 /// Types that may lie in memory which other processes write.
 ///
@@ -70,7 +93,7 @@ const _: () = {
 /// - Every field that another process may write is an atomic or inside an `UnsafeCell`.
 /// - The layout is fixed (`repr(C)` or `repr(transparent)`) and the same in all processes.
 /// - There are no pointers, references or other values that mean something in one process only.
-pub unsafe trait SharedLayout {}
+pub unsafe trait SharedLayout: FixedLayout {}
 
 // SAFETY: an atomic integer: any bytes are valid, and concurrent writes are what it is for.
 unsafe impl SharedLayout for atomic::AtomicU8 {}
@@ -80,6 +103,7 @@ unsafe impl SharedLayout for atomic::AtomicU32 {}
 unsafe impl SharedLayout for atomic::AtomicU64 {}
 // SAFETY: an array adds nothing to its elements.
 unsafe impl<T: SharedLayout, const N: usize> SharedLayout for [T; N] {}
+fixed_layout!(Header { magic, version, kind, size, ready, reserved, layout });
 // SAFETY: repr(C), atomics only.
 unsafe impl SharedLayout for Header {}
 // SAFETY: repr(C), an atomic and padding; only real atomics have this layout, so not in models.
@@ -151,12 +175,13 @@ impl fmt::Display for SegmentName {
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-/// use shm_core::{Segment, SegmentError, SegmentName};
+/// use shm_core::{Format, Segment, SegmentError, SegmentName};
 ///
 /// let name = SegmentName::random("doc")?;
-/// let mine = Segment::create(&name, 4096, 1)?;
-/// let again = Segment::create(&name, 4096, 1);
-/// let yours = Segment::open(&name, 1)?;
+/// let format = Format::of::<AtomicU32>(1);
+/// let mine = Segment::create(&name, 4096, format)?;
+/// let again = Segment::create(&name, 4096, format);
+/// let yours = Segment::open(&name, format)?;
 /// Segment::unlink(&name)?;
 /// assert!(matches!(again, Err(SegmentError::Exists { size: 4096, .. })));
 ///
@@ -182,9 +207,9 @@ impl Segment {
     ///
     /// The name exists, the size is impossible, there is no space for the header, or the system refused. No
     /// name is left behind then.
-    pub fn create(name: &SegmentName, size: usize, kind: u32) -> Result<Self, SegmentError> {
+    pub fn create(name: &SegmentName, size: usize, format: Format) -> Result<Self, SegmentError> {
         let file = shm::create(name.as_str()).map_err(|error| create_failure(name, size, error))?;
-        Self::initialise(file, name.as_str(), size, kind).inspect_err(|_| {
+        Self::initialise(file, name.as_str(), size, format).inspect_err(|_| {
             // Nothing to add if this fails too: the first error says more.
             let _ = shm::unlink(name.as_str());
         })
@@ -198,12 +223,12 @@ impl Segment {
     /// # Errors
     ///
     /// The prefix is not valid, the size is impossible, there is no space for the header, or the system refused.
-    pub fn create_unnamed(prefix: &str, size: usize, kind: u32) -> Result<Self, SegmentError> {
+    pub fn create_unnamed(prefix: &str, size: usize, format: Format) -> Result<Self, SegmentError> {
         let file = match Self::create_nameless_object(prefix)? {
             Some(file) if has_room(&file, size) => file,
             _ => shm::create_anonymous(prefix).map_err(|e| failure("memfd_create", prefix, size, e))?,
         };
-        Self::initialise(file, prefix, size, kind)
+        Self::initialise(file, prefix, size, format)
     }
 
     /// A POSIX object without a name; `None` if this system's shared memory cannot be used.
@@ -222,7 +247,12 @@ impl Segment {
     }
 
     /// Sizes an object of size 0 and writes its header. The caller is the only one who does so.
-    pub(crate) fn initialise(file: File, name: &str, size: usize, kind: u32) -> Result<Self, SegmentError> {
+    pub(crate) fn initialise(
+        file: File,
+        name: &str,
+        size: usize,
+        format: Format,
+    ) -> Result<Self, SegmentError> {
         if size <= Self::DATA_OFFSET || i64::try_from(size).is_err() {
             return Err(SegmentError::InvalidSize { name: name.to_owned(), size });
         }
@@ -230,15 +260,16 @@ impl Segment {
         let mapping = Mapping::new(&file, size).map_err(|e| failure("mmap", name, size, e))?;
         let segment = Self { mapping, file, name: name.to_owned() };
         segment.reserve(0..Self::DATA_OFFSET)?;
-        segment.write_header(kind);
+        segment.write_header(format);
         Ok(segment)
     }
 
-    fn write_header(&self, kind: u32) {
+    fn write_header(&self, format: Format) {
         let header: &Header = self.at(0);
         header.magic.store(MAGIC, Ordering::Relaxed);
         header.version.store(VERSION, Ordering::Relaxed);
-        header.kind.store(kind, Ordering::Relaxed);
+        header.kind.store(format.kind, Ordering::Relaxed);
+        header.layout.store(format.layout.to_bits(), Ordering::Relaxed);
         header.size.store(self.size() as u64, Ordering::Relaxed);
         // SYNC segment-ready
         header.ready.store(READY, Ordering::Release);
@@ -249,9 +280,9 @@ impl Segment {
     /// # Errors
     ///
     /// There is no such name; it belongs to another user; its header is not complete yet; it is no segment, or one of
-    /// another version, kind or size; or the system refused.
-    pub fn open(name: &SegmentName, kind: u32) -> Result<Self, SegmentError> {
-        Self::check_and_map(open_own(name)?, name.to_string(), kind)
+    /// another version, kind, layout or size; or the system refused.
+    pub fn open(name: &SegmentName, format: Format) -> Result<Self, SegmentError> {
+        Self::check_and_map(open_own(name)?, name.to_string(), format)
     }
 
     /// Maps the segment behind an inherited descriptor after checking its header.
@@ -259,19 +290,19 @@ impl Segment {
     /// # Errors
     ///
     /// As [`Segment::open`]. A descriptor that is no shared memory fails one of the checks too.
-    pub fn from_descriptor(fd: OwnedFd, kind: u32) -> Result<Self, SegmentError> {
+    pub fn from_descriptor(fd: OwnedFd, format: Format) -> Result<Self, SegmentError> {
         let name = format!("of descriptor {}", std::os::fd::AsRawFd::as_raw_fd(&fd));
-        Self::check_and_map(File::from(fd), name, kind)
+        Self::check_and_map(File::from(fd), name, format)
     }
 
     /// Checks the header of an object without mapping it; returns its size in bytes.
     #[cfg(all(target_os = "linux", not(loom)))]
-    pub(crate) fn check(file: &File, name: &str, kind: u32) -> Result<usize, SegmentError> {
-        check_header(file, name, kind)
+    pub(crate) fn check(file: &File, name: &str, format: Format) -> Result<usize, SegmentError> {
+        check_header(file, name, format)
     }
 
-    pub(crate) fn check_and_map(file: File, name: String, kind: u32) -> Result<Self, SegmentError> {
-        let size = check_header(&file, &name, kind)?;
+    pub(crate) fn check_and_map(file: File, name: String, format: Format) -> Result<Self, SegmentError> {
+        let size = check_header(&file, &name, format)?;
         let mapping = Mapping::new(&file, size).map_err(|e| failure("mmap", &name, size, e))?;
         let segment = Self { mapping, file, name };
         // SYNC segment-ready: what the creator wrote before is visible from here on.
@@ -413,7 +444,7 @@ pub(crate) fn open_own(name: &SegmentName) -> Result<File, SegmentError> {
 }
 
 /// Checks the header of an object without mapping it; returns its size in bytes.
-fn check_header(file: &File, name: &str, kind: u32) -> Result<usize, SegmentError> {
+fn check_header(file: &File, name: &str, format: Format) -> Result<usize, SegmentError> {
     let owned = || name.to_owned();
     let actual = file.metadata().map_err(|e| failure("fstat", name, 0, e))?.len();
     if actual < Segment::DATA_OFFSET as u64 {
@@ -421,8 +452,7 @@ fn check_header(file: &File, name: &str, kind: u32) -> Result<usize, SegmentErro
     }
     let ready = RawHeader::read(file, name)?.ready;
     // Read again: one read may see an early field before, and a late one after the creator wrote them.
-    let RawHeader { magic: found, version, kind: found_kind, size: stated, .. } =
-        RawHeader::read(file, name)?;
+    let RawHeader { magic: found, version, kind, size: stated, layout, .. } = RawHeader::read(file, name)?;
     match () {
         () if found != MAGIC && found != 0 => {
             Err(SegmentError::WrongMagic { name: owned(), found, expected: MAGIC })
@@ -432,8 +462,11 @@ fn check_header(file: &File, name: &str, kind: u32) -> Result<usize, SegmentErro
         () if version != VERSION => {
             Err(SegmentError::WrongVersion { name: owned(), found: version, expected: VERSION })
         }
-        () if found_kind != kind => {
-            Err(SegmentError::WrongKind { name: owned(), found: found_kind, expected: kind })
+        () if kind != format.kind => {
+            Err(SegmentError::WrongKind { name: owned(), found: kind, expected: format.kind })
+        }
+        () if layout != format.layout => {
+            Err(SegmentError::WrongLayout { name: owned(), found: layout, expected: format.layout })
         }
         () if stated != actual => Err(SegmentError::WrongSize { name: owned(), stated, actual }),
         () => {
@@ -449,6 +482,7 @@ struct RawHeader {
     kind: u32,
     size: u64,
     ready: u32,
+    layout: Fingerprint,
 }
 
 impl RawHeader {
@@ -457,7 +491,14 @@ impl RawHeader {
         file.read_exact_at(&mut bytes, 0).map_err(|e| failure("pread", name, bytes.len(), e))?;
         let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let long = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        Ok(Self { magic: long(0), version: word(8), kind: word(12), size: long(16), ready: word(24) })
+        Ok(Self {
+            magic: long(0),
+            version: word(8),
+            kind: word(12),
+            size: long(16),
+            ready: word(24),
+            layout: Fingerprint::from_bits(long(32)),
+        })
     }
 }
 

@@ -105,6 +105,9 @@ pub struct Doorbell {
 }
 
 #[cfg(not(loom))]
+crate::fixed_layout!(Doorbell { state, sleeps });
+
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Doorbell>() == 64);
 
 impl Doorbell {

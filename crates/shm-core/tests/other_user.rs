@@ -9,11 +9,12 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use shm_core::channel::{Channel, ChannelError, Options};
-use shm_core::{Segment, SegmentError, SegmentName};
+use shm_core::{Format, Segment, SegmentError, SegmentName};
 
 /// A user who owns nothing.
 const NOBODY: u32 = 65534;
 const KIND: u32 = 0x7e57;
+const FORMAT: Format = Format::of::<std::sync::atomic::AtomicU64>(KIND);
 
 /// A name that is free at the beginning, and again at the end.
 struct Named(SegmentName);
@@ -59,10 +60,10 @@ fn assert_other_user(error: &SegmentError) {
 #[test]
 fn a_segment_that_another_user_made_is_refused() {
     let Some(named) = Named::new("theirs") else { return };
-    Segment::create(&named.0, 8192, KIND).unwrap();
+    Segment::create(&named.0, 8192, FORMAT).unwrap();
     named.give_away();
-    assert_other_user(&Segment::open(&named.0, KIND).unwrap_err());
-    assert!(matches!(Segment::create(&named.0, 8192, KIND), Err(SegmentError::Exists { .. })));
+    assert_other_user(&Segment::open(&named.0, FORMAT).unwrap_err());
+    assert!(matches!(Segment::create(&named.0, 8192, FORMAT), Err(SegmentError::Exists { .. })));
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn a_channel_that_another_user_made_is_refused_and_stays() {
 #[test]
 fn another_user_cannot_open_a_segment() {
     let Some(named) = Named::new("mine") else { return };
-    let _segment = Segment::create(&named.0, 8192, KIND).unwrap();
+    let _segment = Segment::create(&named.0, 8192, FORMAT).unwrap();
     for redirection in ["<", ">", "<>"] {
         let script = format!("exec 3{redirection}{}", named.path());
         let mut attempt = Command::new("sh");

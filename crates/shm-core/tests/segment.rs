@@ -9,9 +9,10 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use shm_core::{Segment, SegmentError, SegmentName};
+use shm_core::{Fingerprint, Format, Segment, SegmentError, SegmentName};
 
 const KIND: u32 = 0x7e57;
+const FORMAT: Format = Format::of::<AtomicU64>(KIND);
 
 /// A name that is unlinked at the end of the test, also of one that fails.
 struct Named(SegmentName);
@@ -28,14 +29,14 @@ impl Named {
     /// A valid segment with some bytes replaced.
     fn damaged(label: &str, offset: u64, bytes: &[u8]) -> Self {
         let named = Self::new(label);
-        Segment::create(&named.0, 8192, KIND).unwrap();
+        Segment::create(&named.0, 8192, FORMAT).unwrap();
         let file = OpenOptions::new().write(true).open(named.path()).unwrap();
         file.write_all_at(bytes, offset).unwrap();
         named
     }
 
     fn open_error(&self) -> SegmentError {
-        Segment::open(&self.0, KIND).expect_err("the damage is noticed")
+        Segment::open(&self.0, FORMAT).expect_err("the damage is noticed")
     }
 }
 
@@ -49,11 +50,11 @@ impl Drop for Named {
 fn both_sides_see_the_same_bytes_and_only_the_owner_may_open_it() {
     let named = Named::new("same");
     let size = 3 * 4096 + 5;
-    let mine = Segment::create(&named.0, size, KIND).unwrap();
+    let mine = Segment::create(&named.0, size, FORMAT).unwrap();
     let facts = fs::metadata(named.path()).unwrap();
     assert_eq!((facts.permissions().mode() & 0o7777, facts.len()), (0o600, size as u64));
     mine.reserve(0..size).unwrap();
-    let yours = Segment::open(&named.0, KIND).unwrap();
+    let yours = Segment::open(&named.0, FORMAT).unwrap();
     assert_eq!((mine.size(), yours.size()), (size, size));
     mine.slice_at::<AtomicU32>(4096, 8)[7].store(77, Relaxed);
     assert_eq!(yours.at::<AtomicU32>(4096 + 28).load(Relaxed), 77);
@@ -64,7 +65,7 @@ fn both_sides_see_the_same_bytes_and_only_the_owner_may_open_it() {
 #[test]
 fn only_the_reserved_part_takes_memory() {
     let named = Named::new("sparse");
-    let segment = Segment::create(&named.0, 1 << 30, KIND).unwrap();
+    let segment = Segment::create(&named.0, 1 << 30, FORMAT).unwrap();
     let kib = || std::os::unix::fs::MetadataExt::blocks(&fs::metadata(named.path()).unwrap()) / 2;
     assert_eq!(kib(), 4);
     segment.reserve(100_000..200_000).unwrap();
@@ -90,31 +91,31 @@ fn names_that_some_system_refuses_are_refused_here() {
 #[test]
 fn creation_is_exclusive_and_says_so() {
     let named = Named::new("excl");
-    let _first = Segment::create(&named.0, 4096, KIND).unwrap();
-    let error = Segment::create(&named.0, 8192, KIND).unwrap_err();
+    let _first = Segment::create(&named.0, 4096, FORMAT).unwrap();
+    let error = Segment::create(&named.0, 8192, FORMAT).unwrap_err();
     assert!(matches!(&error, SegmentError::Exists { name, size: 8192 } if *name == named.0.as_str()));
     let text = error.to_string();
     assert!(text.contains(named.0.as_str()) && text.contains("8192") && text.contains("help: "), "{text}");
-    Segment::open(&named.0, KIND).expect("the first one is untouched");
+    Segment::open(&named.0, FORMAT).expect("the first one is untouched");
 }
 
 #[test]
 fn impossible_sizes_are_refused_and_leave_no_name() {
     let named = Named::new("size");
     for size in [0, Segment::DATA_OFFSET, usize::MAX] {
-        let error = Segment::create(&named.0, size, KIND).unwrap_err();
+        let error = Segment::create(&named.0, size, FORMAT).unwrap_err();
         assert!(matches!(error, SegmentError::InvalidSize { size: named, .. } if named == size), "{error}");
     }
-    let error = Segment::create(&named.0, 1 << 60, KIND).unwrap_err();
+    let error = Segment::create(&named.0, 1 << 60, FORMAT).unwrap_err();
     assert!(matches!(error, SegmentError::System { size, .. } if size == 1 << 60), "{error}");
-    assert!(matches!(Segment::open(&named.0, KIND), Err(SegmentError::Missing { .. })));
+    assert!(matches!(Segment::open(&named.0, FORMAT), Err(SegmentError::Missing { .. })));
 }
 
 #[test]
 fn a_missing_name_is_named() {
     let named = Named::new("missing");
     assert!(
-        matches!(Segment::open(&named.0, KIND), Err(SegmentError::Missing { name }) if name == named.0.as_str())
+        matches!(Segment::open(&named.0, FORMAT), Err(SegmentError::Missing { name }) if name == named.0.as_str())
     );
     assert!(matches!(Segment::unlink(&named.0), Err(SegmentError::Missing { .. })));
 }
@@ -126,9 +127,15 @@ fn foreign_and_damaged_headers_are_refused_with_both_values() {
         matches!(error, SegmentError::WrongMagic { found, .. } if found == u64::from_ne_bytes(*b"somebody"))
     );
     let error = Named::damaged("version", 8, &99_u32.to_ne_bytes()).open_error();
-    assert!(matches!(error, SegmentError::WrongVersion { found: 99, expected: 1, .. }));
+    assert!(matches!(error, SegmentError::WrongVersion { found: 99, expected: 2, .. }));
     let error = Named::damaged("kind", 12, &5_u32.to_ne_bytes()).open_error();
     assert!(matches!(error, SegmentError::WrongKind { found: 5, expected: KIND, .. }));
+    let error = Named::damaged("layout", 32, &7_u64.to_ne_bytes()).open_error();
+    let (seven, known) = (Fingerprint::from_bits(7), FORMAT.layout);
+    assert!(
+        matches!(error, SegmentError::WrongLayout { found, expected, .. } if (found, expected) == (seven, known))
+    );
+    assert!(error.to_string().contains("0000000000000007") && error.to_string().contains("same sources"));
     let error = Named::damaged("stated", 16, &1_u64.to_ne_bytes()).open_error();
     assert!(matches!(error, SegmentError::WrongSize { stated: 1, actual: 8192, .. }));
     let error = Named::damaged("ready", 24, &0_u32.to_ne_bytes()).open_error();
@@ -150,7 +157,7 @@ fn a_truncated_object_is_refused_and_not_touched() {
 
 #[test]
 fn a_descriptor_leads_to_a_segment_without_a_name() {
-    let mine = Segment::create_unnamed("nameless", 8192, KIND).unwrap();
+    let mine = Segment::create_unnamed("nameless", 8192, FORMAT).unwrap();
     assert!(
         fs::read_dir("/dev/shm")
             .unwrap()
@@ -158,25 +165,28 @@ fn a_descriptor_leads_to_a_segment_without_a_name() {
     );
     mine.at::<AtomicU64>(64).store(5, Relaxed);
     let descriptor = mine.descriptor().try_clone_to_owned().unwrap();
-    let yours = Segment::from_descriptor(descriptor, KIND).unwrap();
+    let yours = Segment::from_descriptor(descriptor, FORMAT).unwrap();
     assert_eq!(yours.at::<AtomicU64>(64).load(Relaxed), 5);
     let again = yours.descriptor().try_clone_to_owned().unwrap();
-    assert!(matches!(Segment::from_descriptor(again, 1), Err(SegmentError::WrongKind { found: KIND, .. })));
+    assert!(matches!(
+        Segment::from_descriptor(again, Format { kind: 1, ..FORMAT }),
+        Err(SegmentError::WrongKind { found: KIND, .. })
+    ));
     let (_reader, pipe) = std::io::pipe().unwrap();
-    assert!(Segment::from_descriptor(pipe.as_fd().try_clone_to_owned().unwrap(), KIND).is_err());
+    assert!(Segment::from_descriptor(pipe.as_fd().try_clone_to_owned().unwrap(), FORMAT).is_err());
 }
 
 #[test]
 #[should_panic = "of a segment of 4096 bytes"]
 fn views_beyond_the_end_are_a_broken_invariant() {
-    let segment = Segment::create_unnamed("bounds", 4096, KIND).unwrap();
+    let segment = Segment::create_unnamed("bounds", 4096, FORMAT).unwrap();
     segment.slice_at::<AtomicU32>(4092, 2);
 }
 
 #[test]
 #[should_panic = "is not aligned to 8"]
 fn views_that_are_not_aligned_are_a_broken_invariant() {
-    Segment::create_unnamed("align", 4096, KIND).unwrap().at::<AtomicU64>(68);
+    Segment::create_unnamed("align", 4096, FORMAT).unwrap().at::<AtomicU64>(68);
 }
 
 /// Runs again in a mount namespace where /dev/shm has 64 KiB.
@@ -211,19 +221,19 @@ fn a_full_shared_memory_is_an_error_and_not_a_signal() {
 fn in_64_kib() {
     const MIB: usize = 1 << 20;
     let named = Named::new("full");
-    let segment = Segment::create(&named.0, MIB, KIND).unwrap();
+    let segment = Segment::create(&named.0, MIB, FORMAT).unwrap();
     let error = segment.reserve(0..MIB).unwrap_err();
     let SegmentError::NoSpace { wanted, free, .. } = &error else { panic!("{error}") };
     assert_eq!(*wanted, MIB as u64);
     assert!(*free > 0 && *free < 65536, "{free}");
     assert!(error.to_string().contains("/dev/shm"), "{error}");
-    let unnamed = Segment::create_unnamed("roomy", MIB, KIND).unwrap();
+    let unnamed = Segment::create_unnamed("roomy", MIB, FORMAT).unwrap();
     unnamed.reserve(0..MIB).expect("anonymous memory does not depend on /dev/shm");
     assert!(fs::write("/dev/shm/filler", vec![1; 65536]).is_err(), "the rest is filled");
     let second = Named::new("none");
-    let error = Segment::create(&second.0, 4096, KIND).unwrap_err();
+    let error = Segment::create(&second.0, 4096, FORMAT).unwrap_err();
     assert!(matches!(error, SegmentError::NoSpace { wanted: 4096, free: 0, .. }), "{error}");
     assert!(!common::exists(second.0.as_str()), "a creation that fails leaves no name");
-    let unnamed = Segment::create_unnamed("still", MIB, KIND).unwrap();
+    let unnamed = Segment::create_unnamed("still", MIB, FORMAT).unwrap();
     unnamed.reserve(0..MIB).expect("anonymous memory does not depend on /dev/shm");
 }

@@ -5,14 +5,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
-use shm_core::{Bell, Segment};
+use shm_core::{Bell, Segment, SegmentError};
 
 use super::hand_over::{HandOver, refuse_foreign};
 use super::{AttachError, hooks};
 use crate::job::Job;
 use crate::launch::environment::{CONTROL_FD, JOB, SEGMENT_FD, SIZE, job_text};
 use crate::launch::{self, Record, proc, process};
-use crate::layout::{Geometry, JOB_KIND, rank_state};
+use crate::layout::{Geometry, JOB_FORMAT, rank_state};
 
 /// This process as a rank of a job.
 #[derive(Clone, Copy)]
@@ -80,8 +80,15 @@ impl Attachment {
 /// Takes over the inherited descriptors, after checking that they are what the variables say.
 fn inherit(hand_over: &HandOver) -> Result<(Job, OwnedFd), AttachError> {
     let &HandOver { segment: number, size, job: id, .. } = hand_over;
-    let segment = Segment::from_descriptor(duplicate(SEGMENT_FD, number)?, JOB_KIND)
-        .map_err(|source| AttachError::Segment { number, source })?;
+    let segment =
+        Segment::from_descriptor(duplicate(SEGMENT_FD, number)?, JOB_FORMAT).map_err(
+            |source| match source {
+                SegmentError::WrongLayout { found, expected, .. } => {
+                    AttachError::OtherBuild { found, known: expected }
+                }
+                source => AttachError::Segment { number, source },
+            },
+        )?;
     let geometry = Geometry::new(size);
     check_job(&segment, &geometry, id)?;
     let control = duplicate(CONTROL_FD, hand_over.control)?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use shm_core::{BellError, SegmentError};
+use shm_core::{BellError, Fingerprint, SegmentError};
 
 use crate::launch::LaunchError;
 
@@ -44,6 +44,18 @@ pub enum AttachError {
         found: u32,
         /// The version that this library knows.
         known: u32,
+    },
+    /// Launcher and program are of one version, but were built from different sources or with different features.
+    #[error(
+        "the launcher lays the job's segment out as {found}, this program as {known}: they were built from \
+         different sources\n  help: build the program and shmrun from the same version of ranks, with the same \
+         features (cargo install --path launcher, or cargo shmrun in the checkout)"
+    )]
+    OtherBuild {
+        /// The fingerprint of the launcher's layout.
+        found: Fingerprint,
+        /// The fingerprint of this program's layout.
+        known: Fingerprint,
     },
     /// An inherited descriptor is not there, or is something else.
     #[error(

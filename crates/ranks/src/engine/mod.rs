@@ -19,7 +19,7 @@
 //! progresses all operations.
 
 pub(crate) mod buffer;
-mod direct;
+pub(crate) mod direct;
 mod lend;
 mod link;
 mod membership;

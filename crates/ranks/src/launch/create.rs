@@ -13,7 +13,7 @@ use super::error::LaunchError;
 use super::plan::Event;
 use super::{cores, proc};
 use crate::job::Job;
-use crate::layout::{Geometry, JOB_KIND, MAX_RANKS, NAME_PREFIX};
+use crate::layout::{Geometry, JOB_FORMAT, MAX_RANKS, NAME_PREFIX};
 
 /// From this length on a message is copied directly from process to process (docs/decisions/003-bulk-lane.md).
 const DIRECT_FROM: u64 = 16 << 10;
@@ -88,7 +88,7 @@ pub(super) fn event(segment: &Segment) -> Event {
 }
 
 fn segment(geometry: &Geometry) -> Result<Segment, SegmentError> {
-    let segment = Segment::create_unnamed(NAME_PREFIX, geometry.size(), JOB_KIND)?;
+    let segment = Segment::create_unnamed(NAME_PREFIX, geometry.size(), JOB_FORMAT)?;
     segment.reserve(0..geometry.start())?;
     Ok(segment)
 }

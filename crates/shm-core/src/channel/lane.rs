@@ -43,6 +43,9 @@ impl LaneHeader {
     }
 }
 
+#[cfg(not(loom))]
+crate::fixed_layout!(LaneHeader { state, reserved, message, total, offset, answers });
+
 impl Default for LaneHeader {
     fn default() -> Self {
         Self::new()

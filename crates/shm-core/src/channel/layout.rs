@@ -5,15 +5,25 @@
 //! Trusted for the claim that its `repr(C)` structs are plain atomics, valid for any bytes.
 #![allow(unsafe_code)]
 
-use crate::segment::{Segment, SharedLayout};
+use crate::fingerprint::Fingerprint;
+use crate::fixed_layout;
+use crate::segment::{Format, Segment, SharedLayout};
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::wait::Doorbell;
 
 use super::error::ChannelError;
 use super::lane::LaneHeader;
 
-/// The kind in the segment's header.
-pub(super) const KIND: u32 = u32::from_be_bytes(*b"CHAN");
+/// What the segment's header says.
+pub(super) const FORMAT: Format = Format { kind: u32::from_be_bytes(*b"CHAN"), layout: LAYOUT };
+
+/// How waiting works is a feature of the build.
+const LAYOUT: Fingerprint = Fingerprint::new("channel")
+    .text(env!("CARGO_PKG_VERSION"))
+    .number(cfg!(feature = "named-semaphores") as u64)
+    .and::<ChannelHeader>()
+    .and::<Doorbell>()
+    .and::<LaneHeader>();
 
 const PAGE: usize = 4096;
 const HEADER: usize = Segment::DATA_OFFSET;
@@ -54,6 +64,7 @@ const _: () = {
     assert!(LANES + 2 * size_of::<LaneHeader>() <= BUFFERS);
 };
 
+fixed_layout!(ChannelHeader { capacity, mode, attendance, processors });
 // SAFETY: repr(C), atomics only, any bytes are valid values.
 unsafe impl SharedLayout for ChannelHeader {}
 // SAFETY: repr(C), atomics only, any bytes are valid values.

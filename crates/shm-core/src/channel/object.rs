@@ -29,7 +29,7 @@ use crate::sys::shm;
 use crate::wait::Bell;
 
 use super::error::ChannelError;
-use super::layout::{self, CONTROL_BYTES, Geometry, KIND};
+use super::layout::{self, CONTROL_BYTES, FORMAT, Geometry};
 use super::{Options, Role};
 
 const GATE: u16 = 0;
@@ -109,7 +109,7 @@ impl Object {
         let geometry = options.geometry(name)?;
         lock(&file, name, PRESENCE, Kind::Shared)?;
         let bells = create_bells(name)?;
-        let segment = Segment::initialise(file, name.as_str(), geometry.size(), KIND)?;
+        let segment = Segment::initialise(file, name.as_str(), geometry.size(), FORMAT)?;
         segment.reserve(0..CONTROL_BYTES)?;
         layout::header(&segment).capacity.store(geometry.capacity as u64, Relaxed);
         let object = Self { segment, geometry, bells, name: name.clone() };
@@ -122,7 +122,7 @@ impl Object {
             return Err(ChannelError::Occupied { name: name.to_string() });
         }
         lock(&file, name, PRESENCE, Kind::Shared)?;
-        let segment = Segment::check_and_map(file, name.to_string(), KIND)?;
+        let segment = Segment::check_and_map(file, name.to_string(), FORMAT)?;
         let geometry = Geometry::of(&segment, name.as_str())?;
         let bells = open_bells(name)?;
         let object = Self { segment, geometry, bells, name: name.clone() };
@@ -199,7 +199,7 @@ enum Finding {
 
 fn look(file: &File, name: &SegmentName) -> Result<Finding, ChannelError> {
     let alive = lock::held_by_other(file, FIRST_END..=PRESENCE).map_err(|e| lock_failure(name, e))?;
-    match Segment::check(file, name.as_str(), KIND) {
+    match Segment::check(file, name.as_str(), FORMAT) {
         Err(SegmentError::NotReady { size: 0, .. }) => Ok(Finding::Fresh),
         _ if alive => Ok(Finding::Alive),
         Ok(_) => Ok(Finding::Leftover),

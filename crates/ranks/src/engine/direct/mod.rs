@@ -41,7 +41,7 @@ use crate::job::Job;
 use crate::layout::TRANSFERS;
 
 /// What is claimed at once.
-const BLOCK_BYTES: usize = 16 << 10;
+pub(crate) const BLOCK_BYTES: usize = 16 << 10;
 /// The most blocks of one turn: whatever else there is to do gets its turn in between.
 const BLOCKS_PER_TURN: u32 = 32;
 /// Messages of so many blocks are worth the sender's help.
