@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use crate::attach;
+use crate::launch::environment;
 use crate::object::decoder;
 use crate::testing::damage;
 
@@ -26,6 +28,18 @@ pub fn object(message: &[u8]) {
     decode::<Vec<()>>(message);
     decode::<Tree>(message);
     decode::<(i128, u128, Box<[String]>)>(message);
+}
+
+/// An environment, variables separated by NUL: of a rank, and of a process that may belong to a job.
+pub fn environment(block: &[u8]) {
+    let variables = block.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+    let variables: HashMap<String, String> = variables
+        .filter_map(|variable| {
+            variable.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+        })
+        .collect();
+    attach::read_environment(&|name: &str| variables.get(name).cloned());
+    environment::belongs(block, "00000000000000ff");
 }
 
 /// Nested as deeply as a message says.

@@ -36,8 +36,7 @@ fn damaged_variables_are_named() {
 #[test]
 fn a_program_of_another_build_is_told_what_to_do() {
     // The fingerprint in the segment's header.
-    let change =
-        "printf x | dd of=/dev/fd/$SHMRUN_SEGMENT_FD bs=1 seek=32 conv=notrunc status=none";
+    let change = "printf x | dd of=/dev/fd/$SHMRUN_SEGMENT_FD bs=1 seek=32 conv=notrunc status=none";
     let run = changed(change).code(1).stdout("").says("they were built from different sources");
     run.says("build the program and shmrun from the same version of ranks");
 }

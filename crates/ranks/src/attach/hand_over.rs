@@ -73,8 +73,17 @@ pub(super) fn refuse_foreign(lookup: Lookup<'_>) -> Result<(), AttachError> {
     foreign.map_or(Ok(()), |(name, value)| Err(AttachError::Foreign { name, value }))
 }
 
+/// Reads an environment, for fuzzers.
+#[cfg(fuzzing)]
+pub(crate) fn read_environment(lookup: Lookup<'_>) {
+    drop(HandOver::read(lookup));
+    drop(refuse_foreign(lookup));
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const GOOD: [(&str, &str); 6] = [
@@ -123,6 +132,54 @@ mod tests {
             );
         }
         assert!(matches!(read(&[(PROTOCOL, Some("2"))]), Err(AttachError::Protocol { found: 2, known: 1 })));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Nothing that stands in the environment is more than an error, and what is no error keeps to its bounds.
+        #[test]
+        fn any_environment_is_a_hand_over_or_an_error(
+            changes in prop::collection::vec((0..6usize, prop::option::of(hostile())), 0..6),
+            foreign in hostile(),
+        ) {
+            let names = GOOD.map(|(name, _)| name);
+            let lookup = |name: &str| {
+                let change = changes.iter().find(|(at, _)| names[*at] == name).map(|(_, value)| value.clone());
+                let good = GOOD.iter().find(|(good, _)| *good == name).map(|(_, value)| value.to_string());
+                change.unwrap_or(good.or_else(|| Some(foreign.clone())))
+            };
+            match HandOver::read(&lookup) {
+                Ok(Some(found)) => {
+                    prop_assert!(found.rank < found.size && found.size <= MAX_RANKS);
+                    prop_assert!(found.segment >= 0 && found.control >= 0);
+                }
+                Ok(None) => prop_assert!(names.iter().all(|name| lookup(name).is_none())),
+                Err(error) => prop_assert!(error.to_string().contains("help:"), "{error}"),
+            }
+            if let Err(error) = refuse_foreign(&lookup) {
+                prop_assert!(error.to_string().contains("help:"), "{error}");
+            }
+        }
+    }
+
+    /// Values that are nearly right, and any others.
+    fn hostile() -> impl Strategy<Value = String> {
+        let numbers =
+            ["0", "1", "-0", "+4", "512", "513", "2147483648", "18446744073709551616", "1e3", " 1", "0x10"];
+        let others = [
+            "",
+            "00000000000000ff",
+            "00000000000000FF",
+            "ffffffffffffffffff",
+            "+0000000000000ff",
+            "\u{202e}1",
+        ];
+        prop_oneof![
+            3 => prop::sample::select([&numbers[..], &others[..]].concat()).prop_map(str::to_owned),
+            1 => any::<String>(),
+            1 => any::<u64>().prop_map(|number| number.to_string()),
+        ]
     }
 
     #[test]

@@ -16,5 +16,7 @@ mod leave;
 
 pub(crate) use claim::{Attachment, attach};
 pub use error::AttachError;
+#[cfg(fuzzing)]
+pub(crate) use hand_over::read_environment;
 pub(crate) use hooks::{hush_consequences, is_hushed, record_last_words};
 pub(crate) use leave::{abort, detach, fail, fail_with};

@@ -87,10 +87,11 @@ pub(crate) fn play(script: &[u8]) {
     let mut ranks: Vec<Rank<'_>> = worlds.iter().map(idle).collect();
     let mut script = Script(script);
     while !script.is_over() {
-        match script.byte() % 16 {
+        match script.byte() % 18 {
             0..3 => write_over(job, &mut script),
             3 => forge_message(job, &mut script),
             4 => look_from_outside(job),
+            16 | 17 => replay_message(job, &mut script),
             act => ranks[script.below(RANKS)].act(act, &mut script),
         }
     }
@@ -157,16 +158,37 @@ fn write_over(job: &Job, script: &mut Script<'_>) {
     }
 }
 
+/// The words of a cell.
+fn cell(job: &Job, (sender, receiver): (usize, usize), position: usize) -> &[AtomicU64] {
+    let cells = job.geometry().ring(sender, receiver).start + size_of::<RingHeader>();
+    job.segment().slice_at(cells + position % job.geometry().ring_cells * size_of::<Cell>(), 8)
+}
+
+/// Where the next message of a ring goes, as long as its first lap lasts.
+fn next_position(job: &Job, ring: (usize, usize)) -> usize {
+    let is_written =
+        |&position: &usize| cell(job, ring, position)[0].load(Relaxed) as u32 == position as u32 + 1;
+    (0..job.geometry().ring_cells).take_while(is_written).count()
+}
+
+/// Makes an old message of a ring the next one.
+fn replay_message(job: &Job, script: &mut Script<'_>) {
+    let (sender, receiver) = (script.below(RANKS), script.below(RANKS));
+    let position = next_position(job, (sender, receiver));
+    let old = cell(job, (sender, receiver), position.saturating_sub(1 + script.below(8)));
+    let new = cell(job, (sender, receiver), position);
+    for (new, old) in new.iter().zip(old).skip(1) {
+        new.store(old.load(Relaxed), Relaxed);
+    }
+    let stamp = old[0].load(Relaxed) & !0xffff_ffff | (position as u64 + 1);
+    new[0].store(stamp, Relaxed);
+}
+
 /// Writes the next message of a ring: one that its sender did not send, and that is nearly right.
 fn forge_message(job: &Job, script: &mut Script<'_>) {
     let (sender, receiver) = (script.below(RANKS), script.below(RANKS));
-    let cells = job.geometry().ring(sender, receiver).start + size_of::<RingHeader>();
-    let cell = |position: usize| -> &[AtomicU64] {
-        job.segment().slice_at(cells + position % job.geometry().ring_cells * size_of::<Cell>(), 8)
-    };
-    let is_written = |&position: &usize| cell(position)[0].load(Relaxed) as u32 == position as u32 + 1;
-    let position = (0..job.geometry().ring_cells).take_while(is_written).count();
-    let words = cell(position);
+    let position = next_position(job, (sender, receiver));
+    let words = cell(job, (sender, receiver), position);
     let kind = script.below(usize::from(envelope::PUSHED) + 2);
     let flags = if script.byte() < 32 { script.byte() << 8 } else { 0 };
     let payload = if script.byte() < 32 { script.byte() << 8 | script.byte() } else { script.below(40) };

@@ -3,6 +3,7 @@
 /// A generator that one seed determines.
 pub(crate) struct Random(u64);
 
+#[allow(dead_code, reason = "not every test that shares this needs all of it")]
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) | 1)
@@ -26,7 +27,6 @@ impl Random {
         choices[self.below(choices.len())]
     }
 
-    #[allow(dead_code, reason = "not every test that shares this needs it")]
     /// Brings `items` into a random order.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         (1..items.len()).rev().for_each(|last| items.swap(last, self.below(last + 1)));

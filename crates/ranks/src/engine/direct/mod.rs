@@ -235,6 +235,7 @@ fn fair_share(mine: u32, blocks: u32, transfer: &Transfer) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::{INVITE, PULLED};
 
     #[test]
     fn blocks_cover_a_message() {
@@ -244,6 +245,27 @@ mod tests {
             assert_eq!(bytes_of(&(0..1), length).end, bytes_of(&(1..blocks), length).start);
         }
         assert_eq!(blocks_of(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_seal_belongs_to_one_cell_of_one_message() {
+        let job = crate::launch::in_process(1).unwrap();
+        let offer = Offer { message: 3, transfer: 5, address: 0x7fff_0000, serial: 7 };
+        let key = offer.key(&job, 1, 100_000);
+        let seal = key.seal(INVITE, 3, 0x1234_5000);
+        let check = |key: Key, kind, message, value| key.check(seal, kind, 1, message, value);
+        assert_eq!(check(key, INVITE, 3, 0x1234_5000), Ok(()));
+        assert!(check(key, PULLED, 3, 0x1234_5000).is_err());
+        assert!(check(key, INVITE, 4, 0x1234_5000).is_err());
+        assert!(check(key, INVITE, 3, 0x1234_6000).is_err());
+        // The same numbers come again with later messages.
+        let others = [
+            Offer { serial: 8, ..offer }.key(&job, 1, 100_000),
+            Offer { transfer: 6, ..offer }.key(&job, 1, 100_000),
+            offer.key(&job, 2, 100_000),
+            offer.key(&job, 1, 100_001),
+        ];
+        others.into_iter().for_each(|other| assert!(check(other, INVITE, 3, 0x1234_5000).is_err()));
     }
 
     #[test]
