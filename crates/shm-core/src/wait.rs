@@ -294,6 +294,18 @@ impl Bell {
     }
 }
 
+/// Nanoseconds on a clock that all processes of this machine read alike, and that is never set. An
+/// [`Instant`](std::time::Instant) cannot be put into shared memory.
+///
+/// ```
+/// let before = shm_core::wait::monotonic_nanoseconds();
+/// assert!(shm_core::wait::monotonic_nanoseconds() >= before);
+/// ```
+#[cfg(not(loom))]
+pub fn monotonic_nanoseconds() -> u64 {
+    crate::sys::clock::monotonic()
+}
+
 /// Waits until `condition` gives a value: bounded spinning and yielding, then parking.
 ///
 /// Before each sleep `interrupt` says how long it may last (`None`: until a ring or a notice), or ends the wait

@@ -138,8 +138,7 @@ impl Engine {
 
     /// Says in short what this rank waits for.
     pub(super) fn publish(&self, blocked: &Blocked<'_>) -> Published {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let since = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+        let since = shm_core::wait::monotonic_nanoseconds();
         self.write_status(blocked, since, false);
         Published { since, departures: self.departures_seen, listed: None }
     }

@@ -76,8 +76,7 @@ fn wait(job: &Job, rank: usize) -> Option<Wait> {
     let peer = line.peer.load(Relaxed);
     let tag = line.tag.load(Relaxed) as i32;
     let site = line.call_site.load(Relaxed);
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+    let now = shm_core::wait::monotonic_nanoseconds();
     let wait = Wait {
         operation: operation_name(line.operation.load(Relaxed)),
         peer: (peer != NO_RANK).then_some(peer),

@@ -3,6 +3,8 @@
 //! Rules: failures become `io::Error`; descriptors are `OwnedFd` or `File`; every call that a signal can
 //! interrupt is either retried here or says that its caller loops.
 
+#[cfg(not(loom))]
+pub(crate) mod clock;
 #[cfg(all(target_os = "linux", not(loom), not(feature = "named-semaphores")))]
 pub(crate) mod futex;
 #[cfg(all(target_os = "linux", not(loom)))]
