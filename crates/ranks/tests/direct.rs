@@ -165,3 +165,17 @@ fn a_dropped_request_keeps_its_vector_until_the_message_is_through() {
     })
     .unwrap();
 }
+
+/// All of this again on either lane, whichever the machine would have chosen.
+#[test]
+fn the_same_on_both_lanes() {
+    let name = "the_same_on_both_lanes";
+    for lane in ["on", "off"] {
+        let program = std::env::current_exe().unwrap();
+        let tests =
+            std::process::Command::new(program).env("SHMRUN_DIRECT", lane).args(["--skip", name]).output();
+        let tests = tests.unwrap();
+        let said = [tests.stdout, tests.stderr].concat();
+        assert!(tests.status.success(), "SHMRUN_DIRECT={lane}: {}", String::from_utf8_lossy(&said));
+    }
+}

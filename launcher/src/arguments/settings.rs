@@ -16,8 +16,8 @@ const SETTINGS: &[(&str, &str, Apply)] = &[
     ),
     (
         "direct",
-        "copy long messages directly from process to process where that is allowed: on or off",
-        |plan, value| switch(value).map(|on| plan.tuning.direct = on),
+        "copy long messages directly from process to process: on or off; by default where the system is fast at it",
+        |plan, value| switch(value).map(|on| plan.tuning.direct = Some(on)),
     ),
 ];
 

@@ -29,7 +29,8 @@ pub(crate) const SPAWN_OUTPUT_FD: &str = "RANKS_SPAWN_OUTPUT_FD";
 /// Set to 1 to run a world of size 1 although another launcher's variables speak of several ranks.
 pub(crate) const SINGLETON: &str = "SHMRUN_SINGLETON";
 
-/// Read by the launcher: `off` sends all messages through shared memory, none directly from process to process.
+/// Read by the launcher: `off` sends all messages through shared memory, none directly from process to process; `on`
+/// sends long ones directly; otherwise a measurement decides.
 pub(crate) const DIRECT: &str = "SHMRUN_DIRECT";
 
 /// The number of ranks as other launchers tell it: Open MPI, PMI (MPICH, Intel), Slurm, MVAPICH, Flux.
