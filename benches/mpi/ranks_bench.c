@@ -799,6 +799,9 @@ static void run_sizes(struct bench *bench, const size_t *sizes, size_t count, co
     free(bench->requests);
 }
 
+/* What the others get until they have come to rest. */
+static const struct timespec SETTLING = {.tv_nsec = 100000000};
+
 static void run_test(const struct test *test, const struct arguments *arguments, struct output *output) {
     int taking_part = participants(test);
     size_t sizes[MOST_SIZES];
@@ -811,6 +814,9 @@ static void run_test(const struct test *test, const struct arguments *arguments,
     begin_test(output, test->name, test->unit, columns);
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank < taking_part) {
+        /* Those who take no part are to be parked, which they need processors for. */
+        if (taking_part < ranks)
+            nanosleep(&SETTLING, NULL);
         struct bench bench = {
             .test = test,
             .participants = taking_part,

@@ -1,5 +1,8 @@
 //! The table of tests, and how one runs.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use ranks::World;
 
@@ -214,6 +217,9 @@ fn run_sizes(world: &World, test: &'static Test, arguments: &Arguments, output: 
     Ok(())
 }
 
+/// What the others get until they have come to rest.
+const SETTLING: Duration = Duration::from_millis(100);
+
 fn run_test(world: &World, test: &'static Test, arguments: &Arguments, output: &mut Output) -> Result<()> {
     let participants = participants(test, world.size())?;
     for size in arguments.sizes_of(test) {
@@ -226,6 +232,10 @@ fn run_test(world: &World, test: &'static Test, arguments: &Arguments, output: &
     output.begin_test(test.name, world.size(), test.unit, columns);
     world.barrier()?;
     if world.rank() < participants {
+        // Those who take no part are to be parked, which they need processors for.
+        if participants < world.size() {
+            sleep(SETTLING);
+        }
         run_sizes(world, test, arguments, output)?;
     }
     // Here wait those who take no part.

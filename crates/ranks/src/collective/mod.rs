@@ -109,7 +109,7 @@ impl<'w> Collective<'w> {
     pub(crate) fn stream_bytes(&self) -> usize {
         let engine = self.world.engine.borrow();
         let capacity = engine.job.geometry().piece_bytes;
-        if engine.spins() { capacity.min(STREAM_BYTES) } else { capacity }
+        if engine.has_core_per_rank() { capacity.min(STREAM_BYTES) } else { capacity }
     }
 
     #[inline]

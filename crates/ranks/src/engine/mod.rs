@@ -148,7 +148,7 @@ impl Engine {
             board_begins: (0, 0),
             collectives_ended: None,
             membership: Membership::new(job, rank, 0, 0),
-            patience: Patience::new(size <= cores),
+            patience: Patience::new(size, cores),
             departures_seen: 0,
             departed: vec![false; size],
             others: size - 1,

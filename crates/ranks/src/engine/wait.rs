@@ -1,6 +1,6 @@
 //! Waiting for an operation, and for the others to leave.
 //!
-//! Spin (only if every rank can have a processor of its own), yield a few times, then park on this rank's
+//! Spin (only if every rank that does not sleep can have a processor of its own), yield a few times, then park on this rank's
 //! doorbell until somebody rings it: a message, a returned chunk, a collective, a departure. Before parking the
 //! rank says in its status line what it waits for.
 
@@ -26,25 +26,25 @@ const SPINS: u32 = 2000;
 const SHORT_WAYS_PER_PROGRESS: u32 = 64;
 /// Looks at the one awaited ring between two looks at everything.
 const LOOKS_PER_PROGRESS: u32 = 16;
-/// Yields before parking: enough to hand the processor round when there are more ranks than processors.
-const YIELDS: u32 = 200;
+/// Yields before parking, of all ranks together that do not sleep: each hands the processor round to all others, so with
+/// more of them they take longer.
+const YIELDS: u32 = 1600;
+const FEWEST_YIELDS: u32 = 4;
 /// A backstop: whatever wakes a rank also changes something that it looks at, so this only bounds the damage if
 /// the other side of a wake-up was killed between its steps.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
-/// How long to look before sleeping.
+/// Who may look for a while before it sleeps: whoever leaves no other rank without a processor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    spins: u32,
+    cores: u32,
+    /// No more ranks than cores: everybody, always.
+    core_per_rank: bool,
 }
 
 impl Patience {
-    pub(super) fn new(core_per_rank: bool) -> Self {
-        Self { spins: if core_per_rank { SPINS } else { 0 } }
-    }
-
-    fn backoff(self) -> Backoff {
-        Backoff::new(self.spins, YIELDS)
+    pub(super) fn new(ranks: usize, cores: usize) -> Self {
+        Self { cores: cores as u32, core_per_rank: ranks <= cores }
     }
 }
 
@@ -69,7 +69,7 @@ impl Engine {
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
         let Some(source) = pattern.source() else { return Ok(None) };
-        for look in 0..=self.patience.spins {
+        for look in 0..=self.spins() {
             match self.try_receive_now(source, pattern, expected, buffer) {
                 Now::Received(status) => {
                     self.progress_now_and_then()?;
@@ -96,7 +96,7 @@ impl Engine {
         blocked: Blocked<'_>,
         mut done: impl FnMut(&mut Self) -> Option<T>,
     ) -> Result<T> {
-        let mut backoff = self.patience.backoff();
+        let mut backoff = Backoff::new(self.spins(), self.yields());
         let mut published = None;
         let outcome = loop {
             if let Some(answer) = done(self) {
@@ -132,15 +132,33 @@ impl Engine {
         self.lost_send.take().map_or(Ok(()), Err)
     }
 
-    /// Whether ranks spin: each has a processor of its own.
-    pub(crate) fn spins(&self) -> bool {
-        self.patience.spins > 0
+    /// Whether each rank can have a processor of its own: the same on all ranks.
+    pub(crate) fn has_core_per_rank(&self) -> bool {
+        self.patience.core_per_rank
+    }
+
+    /// How often to look before the first yield. With more ranks than cores that depends on how many of them sleep:
+    /// what those that do not sleep do is not known, so each is taken to need a core.
+    #[inline]
+    fn spins(&self) -> u32 {
+        if self.patience.core_per_rank || self.awake() <= self.patience.cores { SPINS } else { 0 }
+    }
+
+    /// How often to yield before parking.
+    fn yields(&self) -> u32 {
+        (YIELDS / self.awake().max(1)).max(FEWEST_YIELDS)
+    }
+
+    /// Ranks that do not sleep, at the time of the call.
+    fn awake(&self) -> u32 {
+        let asleep: u32 = self.sleepers.iter().map(|bits| bits.load(Relaxed).count_ones()).sum();
+        (self.size as u32).saturating_sub(asleep)
     }
 
     /// How often a collective looks at what it waits for before it looks at anything else.
     #[inline]
     pub(crate) fn looks(&self) -> u32 {
-        self.patience.spins / LOOKS_PER_PROGRESS
+        self.spins() / LOOKS_PER_PROGRESS
     }
 
     /// Counts a collective's round among what goes the short way.
