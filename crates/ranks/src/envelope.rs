@@ -1,7 +1,7 @@
 //! What a ring cell says: the header of every message, and the control cells of long ones.
 //!
 //! ```text
-//! offset  message (EAGER, RENDEZVOUS, OFFER)       CHUNK             DATA        MATCH
+//! offset  message (EAGER, LENT, RENDEZVOUS, OFFER) CHUNK             DATA        MATCH
 //!  0      sequence         u32   (shm-core ring)
 //!  4      payload bytes    u16   (shm-core ring)
 //!  6      kind and flags   u16   (with those before, one word)
@@ -11,6 +11,7 @@
 //! 20      element type     u32
 //! 24      length in bytes  u64
 //! 32      payload, first 32 bytes                                    payload
+//!         LENT: chunk u32
 //!         RENDEZVOUS: message id u32
 //!         OFFER: message id u32, transfer u32, address u64, serial u64, seal u64
 //!
@@ -43,6 +44,8 @@ pub(crate) const INVITE: u16 = 7;
 pub(crate) const PULLED: u16 = 8;
 /// Sender to receiver: the same.
 pub(crate) const PUSHED: u16 = 9;
+/// The whole payload is in one chunk of the sender's pool, which the receiver gives back as soon as it sees it.
+pub(crate) const LENT: u16 = 10;
 
 const KIND_MASK: u16 = 0x00ff;
 /// The send completes only when the message is matched.

@@ -301,6 +301,10 @@ const _: () = {
 /// Direct messages that one rank may have under way; more go through its pool.
 pub(crate) const TRANSFERS: usize = 128;
 
+/// Of one ring: a core's nearest cache holds it, beside the user's data (docs/decisions/002-eager-lane.md).
+const RING_CELLS: usize = 64;
+const RING_BYTES: usize = 16 << 10;
+
 /// Sizes and offsets of a job with a given number of ranks. The same in every process of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -309,8 +313,8 @@ pub(crate) struct Geometry {
     pub(crate) ring_cells: usize,
     /// Payload bytes of one ring; a power of two.
     pub(crate) ring_bytes: usize,
-    /// Longest message that travels through a ring.
-    pub(crate) eager_limit: usize,
+    /// Longest payload that travels through a ring.
+    pub(crate) ring_limit: usize,
     /// Chunks of one pool.
     pub(crate) pool_chunks: usize,
     /// Bytes of one chunk.
@@ -324,20 +328,15 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// The layout for `ranks` ranks.
     ///
-    /// Rings shrink as their number grows with the square of the ranks. A pool holds 2 MiB: at least a core's
+    /// A pool holds 2 MiB: at least a core's
     /// L2 cache, so that lines have left the writer's L2 when they are read (docs/decisions), and always more
     /// chunks than ranks, since one per destination is kept for matched messages.
     pub(crate) const fn new(ranks: usize) -> Self {
-        let (ring_cells, ring_bytes) = match ranks {
-            0..=8 => (256, 64 << 10),
-            9..=32 => (128, 32 << 10),
-            _ => (64, 16 << 10),
-        };
         Self {
             ranks,
-            ring_cells,
-            ring_bytes,
-            eager_limit: ring_bytes / 8,
+            ring_cells: RING_CELLS,
+            ring_bytes: RING_BYTES,
+            ring_limit: RING_BYTES / 8,
             pool_chunks: if ranks > 64 { 2 * ranks } else { 128 },
             chunk_bytes: 16 << 10,
             board_bytes: if ranks <= 16 { 1 << 20 } else { 256 << 10 },
@@ -349,7 +348,7 @@ impl Geometry {
         fingerprint
             .number(self.ring_cells as u64)
             .number(self.ring_bytes as u64)
-            .number(self.eager_limit as u64)
+            .number(self.ring_limit as u64)
             .number(self.pool_chunks as u64)
             .number(self.chunk_bytes as u64)
             .number(self.board_bytes as u64)

@@ -41,8 +41,8 @@ pub(crate) enum Content {
 impl World {
     /// Sends a copy of `data` to a rank.
     ///
-    /// Returns when `data` may be used again. Up to the eager limit (8 KiB with up to 8 ranks) that is at once, as
-    /// long as the receiver has not left too much unreceived; a longer message may block until it is received.
+    /// Returns when `data` may be used again. Below 16 KiB that is at once, as long as the receiver has not left too much
+    /// unreceived; a longer message may block until it is received.
     ///
     /// # Errors
     ///

@@ -118,6 +118,7 @@ impl<'a> Owner<'a> {
     ///
     /// Looks at all of them only if the oldest is not among them: mostly they come back in order.
     pub fn reclaim(&mut self, mut returned: impl FnMut(u32)) {
+        let before = self.free.len();
         while let Some(&oldest) = self.lent.front() {
             if !self.is_back(oldest) {
                 break;
@@ -125,6 +126,9 @@ impl<'a> Owner<'a> {
             self.lent.pop_front();
             self.free.push_back(oldest);
             returned(oldest);
+        }
+        if self.free.len() > before {
+            return;
         }
         let (pool, free) = (self.pool, &mut self.free);
         self.lent.retain(|&chunk| {

@@ -68,6 +68,9 @@ const MESSAGES_AHEAD: u64 = 4;
 /// After so many messages in a row a consumer lags behind. One that does not must leave the lines to the producer.
 const LAGGING: u32 = 2;
 
+/// Lines that a producer prepares between two looks: they take about as long as the pause.
+const PREPARED_AT_ONCE: usize = 16 * LINE_BYTES;
+
 /// The consumer's progress, as it has published it.
 #[repr(C, align(64))]
 pub struct RingHeader {
@@ -198,12 +201,15 @@ pub struct Producer<'a> {
     byte_tail: u64,
     head_seen: u64,
     byte_head_seen: u64,
+    /// Length of the last message's payload beside its cell, and how much of the room for another one is prepared.
+    likely_bytes: usize,
+    prepared: usize,
 }
 
 impl<'a> Producer<'a> {
     /// The writing half of a ring that nobody has used yet.
     pub fn new(ring: Ring<'a>) -> Self {
-        Self { ring, tail: 0, byte_tail: 0, head_seen: 0, byte_head_seen: 0 }
+        Self { ring, tail: 0, byte_tail: 0, head_seen: 0, byte_head_seen: 0, likely_bytes: 0, prepared: 0 }
     }
 
     /// Whether there is room for a message with an inline payload now.
@@ -261,7 +267,25 @@ impl<'a> Producer<'a> {
         }
         self.ring.bytes.copy_in(self.ring.offset(start), payload);
         self.byte_tail = end;
+        (self.likely_bytes, self.prepared) = (payload.len(), 0);
         Ok(())
+    }
+
+    /// For the time while one waits: takes possession of some of the lines that the next message's payload will go to,
+    /// if that is as long as the last one. The consumer has read there, so its core has copies that a write must wait
+    /// for.
+    #[inline]
+    pub fn prepare(&mut self) {
+        if self.prepared < self.likely_bytes {
+            self.prepare_some();
+        }
+    }
+
+    fn prepare_some(&mut self) {
+        let (start, _) = self.ring.place(self.byte_tail, self.likely_bytes);
+        let length = PREPARED_AT_ONCE.min(self.likely_bytes - self.prepared);
+        self.ring.bytes.prepare(self.ring.offset(start) + self.prepared, length);
+        self.prepared += length;
     }
 
     /// Loads the consumer's progress; whether there is a free cell now.

@@ -21,6 +21,9 @@ pub(crate) struct Lender {
     without: usize,
 }
 
+/// In a loan: the chunk holds a whole message, which is never asked for by its number.
+const NO_MESSAGE: u32 = u32::MAX;
+
 #[derive(Clone, Copy)]
 struct Loan {
     destination: u32,
@@ -74,6 +77,18 @@ impl Lender {
 
     /// Fills a chunk for a message that is not matched yet.
     pub(crate) fn lend_early(&mut self, destination: usize, message: u32, data: &[u8]) -> Option<u32> {
+        self.lend_unmatched(Loan { destination: destination as u32, message, matched: false }, data)
+    }
+
+    /// Fills a chunk with the whole payload of a message: its receiver empties it as soon as it looks.
+    pub(crate) fn lend_eager(&mut self, destination: usize, data: &[u8]) -> Option<u32> {
+        self.lend_unmatched(
+            Loan { destination: destination as u32, message: NO_MESSAGE, matched: false },
+            data,
+        )
+    }
+
+    fn lend_unmatched(&mut self, loan: Loan, data: &[u8]) -> Option<u32> {
         if self.owner.free() <= self.without + self.chunks / 2 {
             self.reclaim();
             if self.owner.free() <= self.without + self.chunks / 2 {
@@ -81,7 +96,7 @@ impl Lender {
             }
         }
         let chunk = self.owner.lend(data)?;
-        self.loans[chunk as usize] = Loan { destination: destination as u32, message, matched: false };
+        self.loans[chunk as usize] = loan;
         Some(chunk)
     }
 

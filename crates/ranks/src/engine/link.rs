@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::AcqRel;
 
 use shm_core::direct::Remote;
 use shm_core::pool::Reader;
-use shm_core::ring::{CELL_WORDS, Consumer, Producer};
+use shm_core::ring::{Body, CELL_WORDS, Consumer, Producer};
 use shm_core::{Bell, Doorbell, SegmentError};
 
 use super::OperationId;
@@ -161,6 +161,27 @@ impl Link {
             Reach::Open(memory) => Some(memory),
             Reach::Unknown | Reach::Closed => None,
         }
+    }
+
+    /// The chunk in which the `length` bytes of a LENT message are.
+    pub(crate) fn lent_chunk(&self, body: &Body, length: u64) -> Result<u32, String> {
+        let mut chunk = [0; 4];
+        let Some(consumer) = self.consumer.as_ref().filter(|_| body.payload_bytes() == chunk.len()) else {
+            return Err("a lent message that names no chunk".into());
+        };
+        consumer.copy_payload(body, &mut chunk);
+        let chunk = u32::from_le_bytes(chunk);
+        self.chunks
+            .check(chunk, usize::try_from(length).unwrap_or(usize::MAX))
+            .map_err(|error| error.to_string())?;
+        Ok(chunk)
+    }
+
+    /// Returns a chunk to the other rank, and wakes it if it may wait for one.
+    pub(crate) fn give_back(&self, chunk: u32) -> Result<(), String> {
+        self.chunks.give_back(chunk).map_err(|error| error.to_string())?;
+        self.wake();
+        Ok(())
     }
 
     /// Whether nothing waits to go out.

@@ -71,7 +71,10 @@ pub(crate) struct Engine {
     pub(crate) job: &'static Job,
     pub(crate) rank: usize,
     pub(crate) size: usize,
-    eager_limit: usize,
+    /// Up to this a payload goes through the ring ...
+    ring_limit: usize,
+    /// ... and up to this through one chunk, without asking the receiver.
+    eager_limit: u64,
     unexpected_bound: u64,
     pub(crate) call_sites: CallSites,
 
@@ -124,11 +127,13 @@ impl Engine {
         let size = job.size();
         let words = geometry.ranks.div_ceil(64);
         let cores = job.header().cores.load(Relaxed) as usize;
+        let direct_from = job.header().direct_from.load(Relaxed).max(1);
         Self {
             job,
             rank,
             size,
-            eager_limit: geometry.eager_limit,
+            ring_limit: geometry.ring_limit,
+            eager_limit: (geometry.chunk_bytes as u64).min(direct_from - 1),
             unexpected_bound: job.header().unexpected_bound.load(Relaxed),
             call_sites: CallSites::new(job),
             links: (0..size).map(|other| Link::new(job, other)).collect(),
@@ -137,7 +142,7 @@ impl Engine {
             announced: vec![0; words],
             outgoing: Vec::new(),
             lender: None,
-            direct: Direct::new(job.header().direct_from.load(Relaxed), size <= cores),
+            direct: Direct::new(direct_from, size <= cores),
             sends: Slab::new(),
             receives: Receives::default(),
             posted: Posted::new(size),

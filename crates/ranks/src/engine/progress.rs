@@ -98,6 +98,7 @@ impl Engine {
         let (message, chunk, length) = envelope::control(body);
         let outcome = match envelope::kind(body) {
             envelope::RENDEZVOUS | envelope::OFFER => return self.take_rendezvous(source, body),
+            envelope::LENT => self.take_lent(source, body),
             envelope::CHUNK => self.receive_chunk(source, message, chunk, length),
             envelope::DATA => self.take_data(source, message, body),
             envelope::MATCH => self.on_match(source, message),
@@ -145,6 +146,28 @@ impl Engine {
             }
         };
         self.damaged(what)
+    }
+
+    /// A message whose payload is in a chunk: it is emptied at once, matched or not.
+    fn take_lent(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
+        let envelope = checked_envelope(source, body)?;
+        let chunk = self.links[source].lent_chunk(body, envelope.length)?;
+        let chunks = self.links[source].chunks;
+        match self.posted.take_match(&envelope) {
+            Some(id) => {
+                let mut copied = Ok(());
+                let fill = |buffer: &mut [u8]| copied = chunks.copy_out(chunk, buffer);
+                self.receives.deliver(id, &envelope, &self.call_sites, fill);
+                copied.map_err(|error| error.to_string())?;
+                self.links[source].release(envelope.length, self.unexpected_bound);
+            }
+            None => {
+                let mut payload = vec![0; envelope.length as usize].into_boxed_slice();
+                chunks.copy_out(chunk, &mut payload).map_err(|error| error.to_string())?;
+                self.unexpected.push(envelope, Kept::Eager(payload));
+            }
+        }
+        self.links[source].give_back(chunk)
     }
 
     fn take_rendezvous(&mut self, source: usize, body: &Body) -> Result<()> {

@@ -6,12 +6,14 @@
 //! | Filling | matched, payload on its way | last byte => Done |
 //! | Done | outcome known | the user takes it |
 
+use shm_core::ring::Body;
+
 use super::buffer::Incoming;
 use super::direct::Pull;
 use super::receives::{Expected, Receive};
 use super::send::SendState;
 use super::{Caller, Engine, OperationId};
-use crate::envelope::{self, EAGER, Envelope};
+use crate::envelope::{self, EAGER, Envelope, LENT};
 use crate::error::{Error, Result};
 use crate::matching::Pattern;
 use crate::status::Status;
@@ -72,6 +74,9 @@ impl Engine {
             Some(Ok(body)) => body,
             Some(Err(_)) => return Now::Otherwise,
         };
+        if envelope::kind(&body) == LENT {
+            return self.try_receive_lent(source, pattern, expected, buffer, &body);
+        }
         let envelope = Envelope::from_body(&body);
         let length = body.payload_bytes();
         let direct = envelope::kind(&body) == EAGER
@@ -86,6 +91,40 @@ impl Engine {
         consumer.copy_payload(&body, &mut buffer[..length]);
         if consumer.pop(&body) {
             link.wake();
+        }
+        link.release(envelope.length, self.unexpected_bound);
+        self.short_ways = self.short_ways.wrapping_add(1);
+        Now::Received(Status::of(&envelope))
+    }
+
+    /// [`Engine::try_receive_now`] of a message whose payload is in a chunk.
+    #[inline(never)]
+    fn try_receive_lent(
+        &mut self,
+        source: usize,
+        pattern: &Pattern,
+        expected: &Expected,
+        buffer: &mut [u8],
+        body: &Body,
+    ) -> Now {
+        let envelope = Envelope::from_body(body);
+        let link = &mut self.links[source];
+        let fits = usize::from(envelope.source) == source
+            && pattern.fits(&envelope)
+            && envelope.length <= buffer.len() as u64
+            && expected.accepts(&envelope);
+        // What is wrong with it is found on the long way.
+        let Some(chunk) = link.lent_chunk(body, envelope.length).ok().filter(|_| fits) else {
+            return Now::Otherwise;
+        };
+        if link.chunks.copy_out(chunk, &mut buffer[..envelope.length as usize]).is_err() {
+            return Now::Otherwise;
+        }
+        if let Some(consumer) = &mut link.consumer {
+            consumer.pop(body);
+        }
+        if link.give_back(chunk).is_err() {
+            return Now::Otherwise;
         }
         link.release(envelope.length, self.unexpected_bound);
         self.short_ways = self.short_ways.wrapping_add(1);

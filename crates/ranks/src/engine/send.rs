@@ -18,7 +18,9 @@ use super::lend::Lender;
 use super::link::{Answer, Link, charge, open_ring};
 use super::receive::Kept;
 use super::{Caller, Engine, OperationId};
-use crate::envelope::{CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, OFFER, RENDEZVOUS, control_words};
+use crate::envelope::{
+    CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT, OFFER, RENDEZVOUS, control_words,
+};
 use crate::error::{Error, Result};
 
 /// Chunks that an unmatched long message may hold: enough for the copy to go on while the match comes back.
@@ -144,17 +146,37 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn try_eager(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
         let link = &mut self.links[destination];
-        if !link.queue.is_empty()
-            || payload.len() > self.eager_limit
-            || envelope.flags & FLAG_SYNCHRONOUS != 0
-        {
+        if !link.queue.is_empty() || envelope.flags & FLAG_SYNCHRONOUS != 0 {
             return false;
+        }
+        if payload.len() > self.ring_limit {
+            return self.try_lend(destination, envelope, payload);
         }
         let has_credit = link.has_credit(envelope.length, self.unexpected_bound);
         let Some(producer) = &mut link.producer else { return false };
         if !has_credit || producer.try_push(EAGER | envelope.flags, envelope.words(), payload).is_err() {
             return false;
         }
+        link.charged += charge(envelope.length);
+        link.wake();
+        self.short_ways = self.short_ways.wrapping_add(1);
+        true
+    }
+
+    /// Sends a message that is eager but too long for the ring, if a chunk is free for it; whether there was.
+    #[inline(never)]
+    fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        let link = &mut self.links[destination];
+        if envelope.length > self.eager_limit || !link.has_credit(envelope.length, self.unexpected_bound) {
+            return false;
+        }
+        let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else { return false };
+        if !producer.has_room() {
+            return false;
+        }
+        let Some(chunk) = lender.lend_eager(destination, payload) else { return false };
+        let told = producer.try_push(LENT | envelope.flags, envelope.words(), &chunk.to_le_bytes());
+        debug_assert!(told.is_ok(), "room was checked above");
         link.charged += charge(envelope.length);
         link.wake();
         self.short_ways = self.short_ways.wrapping_add(1);
@@ -168,7 +190,7 @@ impl Engine {
             // A receiver that sleeps has to learn of its new ring.
             self.links[destination].wake();
         }
-        if length > self.eager_limit as u64 && self.lender.is_none() {
+        if length > self.ring_limit as u64 && self.lender.is_none() {
             self.job.segment().reserve(self.job.pool_range(self.rank))?;
             self.lender = Some(Lender::new(self.job.pool(self.rank), self.size));
         }
@@ -243,14 +265,25 @@ impl Engine {
     fn push_envelope(&mut self, destination: usize, id: OperationId) -> std::result::Result<(), Full> {
         let Some(send) = self.sends.get_mut(id) else { return Ok(()) };
         let envelope = send.envelope;
-        let link = &mut self.links[destination];
-        let eager = envelope.length <= self.eager_limit as u64 && envelope.flags & FLAG_SYNCHRONOUS == 0;
-        if eager && link.has_credit(envelope.length, self.unexpected_bound) {
-            let Some(producer) = &mut link.producer else { return Err(Full) };
-            producer.try_push(EAGER | envelope.flags, envelope.words(), send.payload.bytes())?;
-            link.charged += charge(envelope.length);
-            self.finish_send(id);
-            return Ok(());
+        if envelope.flags & FLAG_SYNCHRONOUS == 0 {
+            let link = &mut self.links[destination];
+            if envelope.length > self.ring_limit as u64 {
+                let payload = std::mem::replace(&mut send.payload, Outgoing::Gone);
+                let lent = self.try_lend(destination, &envelope, payload.bytes());
+                if let Some(send) = self.sends.get_mut(id) {
+                    send.payload = payload;
+                }
+                if lent {
+                    self.finish_send(id);
+                    return Ok(());
+                }
+            } else if link.has_credit(envelope.length, self.unexpected_bound) {
+                let Some(producer) = &mut link.producer else { return Err(Full) };
+                producer.try_push(EAGER | envelope.flags, envelope.words(), send.payload.bytes())?;
+                link.charged += charge(envelope.length);
+                self.finish_send(id);
+                return Ok(());
+            }
         }
         self.push_rendezvous(destination, id, envelope)
     }
@@ -275,7 +308,7 @@ impl Engine {
         if let Some(send) = self.sends.get_mut(id) {
             send.state = SendState::Offered;
         }
-        if kind == RENDEZVOUS && envelope.length > self.eager_limit as u64 {
+        if kind == RENDEZVOUS && envelope.length > self.ring_limit as u64 {
             self.send_early_chunks(destination, id);
         }
         Ok(())
@@ -306,7 +339,7 @@ impl Engine {
     /// One turn of a matched message; whether anything moved.
     fn stream(&mut self, destination: usize, id: OperationId) -> bool {
         let Some(send) = self.sends.get_mut(id) else { return false };
-        if send.envelope.length <= self.eager_limit as u64 {
+        if send.envelope.length <= self.ring_limit as u64 {
             let Some(producer) = &mut self.links[destination].producer else { return false };
             let pushed = producer.try_push(DATA, control_words(id, 0, 0), send.payload.bytes()).is_ok();
             if pushed {
@@ -345,7 +378,7 @@ impl Engine {
 
     /// The receiver has matched message `id`: the rest may flow.
     pub(crate) fn on_match(&mut self, source: usize, id: OperationId) -> std::result::Result<(), String> {
-        let eager_limit = self.eager_limit as u64;
+        let ring_limit = self.ring_limit as u64;
         let Some(send) = self.sends.get_mut(id) else {
             return Err(format!("rank {source} matched message {id}, which does not exist"));
         };
@@ -363,7 +396,7 @@ impl Engine {
         {
             lender.matched(source, id);
         }
-        let nothing_left = send.envelope.length > eager_limit && send.copied as u64 == send.envelope.length;
+        let nothing_left = send.envelope.length > ring_limit && send.copied as u64 == send.envelope.length;
         if nothing_left {
             self.finish_send(id);
         } else {

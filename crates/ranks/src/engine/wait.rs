@@ -76,7 +76,12 @@ impl Engine {
                     return Ok(Some(status));
                 }
                 Now::Otherwise => return Ok(None),
-                Now::NotYet => std::hint::spin_loop(),
+                Now::NotYet => {
+                    if let Some(producer) = &mut self.links[source].producer {
+                        producer.prepare();
+                    }
+                    std::hint::spin_loop();
+                }
             }
             if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
                 self.progress()?;
