@@ -339,7 +339,13 @@ impl Geometry {
             ring_limit: RING_BYTES / 8,
             pool_chunks: if ranks > 64 { 2 * ranks } else { 128 },
             chunk_bytes: 16 << 10,
-            board_bytes: if ranks <= 16 { 1 << 20 } else { 256 << 10 },
+            board_bytes: if ranks <= 8 {
+                2 << 20
+            } else if ranks <= 16 {
+                1 << 20
+            } else {
+                256 << 10
+            },
             piece_bytes: if ranks <= 16 { 64 << 10 } else { 16 << 10 },
         }
     }
