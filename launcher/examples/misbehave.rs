@@ -48,6 +48,8 @@ impl Rank {
             "send" => self.world()?.send(&[0_u8; 1024], value()? as usize)?,
             "exchange" => self.exchange(value()? as usize)?,
             "hang" => drop(self.world()?.recv_vec::<u8>(ANY_SOURCE)?),
+            "recv" => drop(self.world()?.recv_vec::<u8>(value()? as usize)?),
+            "trickle" => self.trickle(value()? as usize)?,
             "abort" => self.world()?.abort(value()?),
             "panic" => panic!("as it was told"),
             "exit" => exit(value()?),
@@ -72,6 +74,15 @@ impl Rank {
         let received = world.recv_vec::<u8>(before)?;
         anyhow::ensure!(received.0 == vec![before as u8; bytes], "a damaged message");
         request.wait()?;
+        Ok(())
+    }
+
+    /// Sends a message again and again, for a minute.
+    fn trickle(&self, to: usize) -> Result<()> {
+        for _ in 0..12_000 {
+            self.world()?.send(&[1_u8; 64], to)?;
+            sleep(Duration::from_millis(5));
+        }
         Ok(())
     }
 

@@ -54,12 +54,20 @@ pub fn run(program: &str, job: Job) -> anyhow::Result<Ending> {
     if let Some(file) = &job.report_pid {
         report_pid(file).with_context(|| format!("cannot write the process id to {}", file.display()))?;
     }
+    let seeing = job.seeing.prepare()?;
     let mut plan = job.plan;
     plan.guard = true;
     plan.observer = job.verbose.then_some(tell as fn(&Event));
     plan.variables.extend(terminal_width());
     plan.signals = Some(signals::redirect().context("cannot redirect signals")?.into());
     let outcome = run_and_restart(program, plan, job.restarts)?;
+    if let Some(observation) = &outcome.observation {
+        match seeing.show(observation) {
+            Ok(said) => said.iter().for_each(|text| say(program, text)),
+            // How the job ended is the greater news.
+            Err(error) => say(program, &format!("warning: {error:#}")),
+        }
+    }
     if job.exit_codes {
         say(program, &exit_codes(&outcome.ends));
     }

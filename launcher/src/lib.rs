@@ -19,5 +19,6 @@ pub mod arguments;
 pub mod build;
 pub mod job;
 mod placement;
+mod seeing;
 mod signals;
 pub mod tools;

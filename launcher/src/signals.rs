@@ -42,6 +42,18 @@ pub(crate) fn redirect() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// Whether a signal has come, from a descriptor of [`redirect`], that asks this process to end.
+pub(crate) fn asks_to_end(signals: &OwnedFd) -> bool {
+    const RECORD_BYTES: usize = size_of::<libc::signalfd_siginfo>();
+    let mut records = [0; 8 * RECORD_BYTES];
+    let count = rustix::io::read(signals, &mut records).unwrap_or(0);
+    records[..count].chunks_exact(RECORD_BYTES).any(|record| {
+        // A record begins with the signal's number.
+        let number = i32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
+        matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
+    })
+}
+
 fn forwarded() -> io::Result<libc::sigset_t> {
     let mut set = MaybeUninit::uninit();
     // SAFETY: the pointer is valid for one signal set.

@@ -9,9 +9,12 @@ use shm_core::bytes::{LINE_BYTES, SharedBytes};
 use shm_core::direct::{Probe, Remote, Transfer};
 use shm_core::pool::Pool;
 use shm_core::ring::{Cell, Ring, RingHeader};
-use shm_core::{Bell, Doorbell, Segment};
+use shm_core::{Bell, Doorbell, Segment, SegmentError};
 
-use crate::layout::{CALL_SITES, CallSiteEntry, Geometry, JobHeader, RankControl, TRANSFERS, rank_state};
+use crate::layout::{
+    CALL_SITES, CallSiteEntry, Event, Geometry, JobHeader, PeerTally, RankControl, SITE_TALLIES, SiteTally,
+    TRANSFERS, Tally, rank_state,
+};
 
 /// The mapped segment of a job, as the ranks of one world see it: by their numbers in that world.
 ///
@@ -56,6 +59,13 @@ impl Job {
     pub(crate) fn rank_at(&self, place: usize) -> Option<usize> {
         // In order: survivors keep theirs.
         self.places.binary_search(&place).ok()
+    }
+
+    /// A job as a process sees it that wakes nobody in it.
+    pub(crate) fn view(segment: Segment, geometry: Geometry) -> Self {
+        assert!(segment.size() >= geometry.size());
+        let places = (0..geometry.ranks).collect();
+        Self { segment: Arc::new(segment), geometry, bells: Arc::new([]), places }
     }
 
     pub(crate) fn geometry(&self) -> &Geometry {
@@ -176,6 +186,50 @@ impl Job {
     pub(crate) fn claim_first_failure(&self, rank: usize) -> bool {
         let mine = self.places[rank] as u32 + 1;
         self.header().first_failure.compare_exchange(0, mine, Relaxed, Relaxed).is_ok()
+    }
+}
+
+/// What ranks say of themselves while somebody watches.
+impl Job {
+    /// Makes the ranks observe themselves, from the next time that they look at everything.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for the tallies.
+    pub(crate) fn begin_watching(&self) -> Result<(), SegmentError> {
+        self.segment.reserve(self.geometry.tally(0).start..self.geometry.size())?;
+        // SYNC watchers: the tallies are backed by memory.
+        self.header().watchers.fetch_add(1, Release);
+        Ok(())
+    }
+
+    /// Takes [`Job::begin_watching`] back.
+    pub(crate) fn end_watching(&self) {
+        // Never below 0, whatever others have written there.
+        let fewer = |watchers: u32| watchers.checked_sub(1);
+        let _ = self.header().watchers.fetch_update(Relaxed, Relaxed, fewer);
+    }
+
+    pub(crate) fn tally(&self, rank: usize) -> &Tally {
+        self.segment.at(self.geometry.tally(self.places[rank]).start)
+    }
+
+    /// By place, not by number in this world.
+    pub(crate) fn peer_tallies(&self, rank: usize) -> &[PeerTally] {
+        self.segment.slice_at(self.geometry.peer_tallies(self.places[rank]), self.geometry.ranks)
+    }
+
+    pub(crate) fn site_tallies(&self, rank: usize) -> &[SiteTally] {
+        self.segment.slice_at(self.geometry.site_tallies(self.places[rank]), SITE_TALLIES)
+    }
+
+    /// The timeline of `rank`: empty if the job has none, or its size is nonsense.
+    pub(crate) fn timeline(&self, rank: usize) -> &[Event] {
+        let events = self.header().timeline_events.load(Relaxed);
+        if self.segment.size() != self.geometry.size_with(events) {
+            return &[];
+        }
+        self.segment.slice_at(self.geometry.timeline(self.places[rank], events).start, events as usize)
     }
 }
 

@@ -9,6 +9,8 @@
 //! ..       rings: ranks × ranks, row = sender         reserved by the sender, at its first message to that rank
 //! ..       transfers: one page or two per rank        reserved by the sender, at its first direct message
 //! ..       pools: one per rank                        reserved by their rank, at its first long message
+//! ..       tallies: one per rank                      reserved by the first who wants ranks to observe themselves
+//! ..       timelines: one per rank, if the job has them         reserved by the launcher
 //! ```
 //!
 //! Everything in it is an atomic integer or raw bytes. Zeroed memory is the valid initial state of all of it,
@@ -18,6 +20,8 @@
 //!
 //! This module asserts that its `repr(C)` structs are plain atomics, valid for any bytes.
 #![allow(unsafe_code)]
+
+mod tally;
 
 use std::mem::size_of;
 use std::ops::Range;
@@ -31,6 +35,7 @@ use shm_core::{Doorbell, Fingerprint, Format, SharedLayout, board, direct, fixed
 use crate::engine::direct::BLOCK_BYTES;
 use crate::launch::environment::PROTOCOL_VERSION;
 use crate::status::OPERATIONS;
+pub(crate) use tally::{Event, PeerTally, SiteTally, Tally, Traffic, event_kind};
 
 /// What the header of a job's segment says: that it is one, and how this build lays it out.
 pub(crate) const JOB_FORMAT: Format = Format { kind: u32::from_be_bytes(*b"RANK"), layout: fingerprint() };
@@ -64,6 +69,10 @@ pub(crate) struct JobHeader {
     pub(crate) semaphores_opened: AtomicU32,
     /// Messages of so many bytes or more are copied directly, where the system permits it.
     pub(crate) direct_from: AtomicU64,
+    /// Who wants ranks to observe themselves: the launcher, tools. The tallies are reserved before it grows.
+    pub(crate) watchers: AtomicU32,
+    /// Events that each rank's timeline holds; 0 if the job has no timelines.
+    pub(crate) timeline_events: AtomicU32,
     pub(crate) sleepers: Sleepers,
     /// Whose proposal holds in what ranks agreed on last.
     pub(crate) verdict: Verdict,
@@ -235,6 +244,8 @@ fixed_layout!(JobHeader {
     departures,
     semaphores_opened,
     direct_from,
+    watchers,
+    timeline_events,
     sleepers,
     verdict,
     survives,
@@ -296,6 +307,7 @@ const _: () = {
     assert!(size_of::<Life>() == 64);
     assert!(size_of::<RankControl>() <= PAGE);
     assert!(size_of::<StatusLine>() == 64);
+    assert!(size_of::<Event>() == 64);
 };
 
 /// Direct messages that one rank may have under way; more go through its pool.
@@ -397,9 +409,39 @@ impl Geometry {
         block(self.transfers(self.ranks).start, rank, self.pool_size())
     }
 
-    /// Bytes of the whole segment.
+    /// What `rank` counts of itself: its [`Tally`] ...
+    pub(crate) fn tally(&self, rank: usize) -> Range<usize> {
+        block(self.pool(self.ranks).start, rank, self.tally_size())
+    }
+
+    /// ... then a [`PeerTally`] for each rank ...
+    pub(crate) fn peer_tallies(&self, rank: usize) -> usize {
+        self.tally(rank).start + size_of::<Tally>()
+    }
+
+    /// ... then a [`SiteTally`] for each number of a call site.
+    pub(crate) fn site_tallies(&self, rank: usize) -> usize {
+        self.peer_tallies(rank) + self.ranks * size_of::<PeerTally>()
+    }
+
+    /// Bytes of a segment without timelines.
     pub(crate) fn size(&self) -> usize {
-        self.pool(self.ranks).start
+        self.tally(self.ranks).start
+    }
+
+    /// The timeline of `rank`, where each has room for `events`.
+    pub(crate) fn timeline(&self, rank: usize, events: u32) -> Range<usize> {
+        block(self.size(), rank, events as usize * size_of::<Event>())
+    }
+
+    /// Bytes of a segment whose timelines have room for so many events each.
+    pub(crate) fn size_with(&self, events: u32) -> usize {
+        self.timeline(self.ranks, events).start
+    }
+
+    fn tally_size(&self) -> usize {
+        let lists = self.ranks * size_of::<PeerTally>() + SITE_TALLIES * size_of::<SiteTally>();
+        (size_of::<Tally>() + lists).next_multiple_of(PAGE)
     }
 
     fn ring_size(&self) -> usize {
@@ -420,6 +462,8 @@ fn block(start: usize, index: usize, size: usize) -> Range<usize> {
 
 /// Entries of the call-site table: one per line of source that communicates.
 pub(crate) const CALL_SITES: usize = 512;
+/// One for each number of a call site, 0 included.
+pub(crate) const SITE_TALLIES: usize = CALL_SITES + 1;
 /// Bytes kept of a call site's file name: the end of a long path.
 pub(crate) const CALL_SITE_FILE_BYTES: usize = 112;
 
@@ -450,7 +494,11 @@ const fn fingerprint() -> Fingerprint {
         .and::<ring::RingHeader>()
         .and::<ring::Cell>()
         .and::<pool::ChunkState>()
-        .and::<direct::Transfer>();
+        .and::<direct::Transfer>()
+        .and::<Tally>()
+        .and::<PeerTally>()
+        .and::<SiteTally>()
+        .and::<Event>();
     let constants = [
         PROTOCOL_VERSION as usize,
         cfg!(feature = "named-semaphores") as usize,
@@ -502,7 +550,12 @@ mod tests {
             assert_eq!(geometry.board(ranks).start, geometry.ring(0, 0).start);
             assert_eq!(geometry.ring(ranks - 1, ranks - 1).end, geometry.transfers(0).start);
             assert_eq!(geometry.transfers(ranks).start, geometry.pool(0).start);
-            assert_eq!(geometry.pool(ranks - 1).end, geometry.size());
+            assert_eq!(geometry.pool(ranks - 1).end, geometry.tally(0).start);
+            let tally_end = geometry.site_tallies(ranks - 1) + SITE_TALLIES * size_of::<SiteTally>();
+            assert!(tally_end <= geometry.tally(ranks - 1).end);
+            assert_eq!(geometry.tally(ranks - 1).end, geometry.size());
+            assert_eq!(geometry.timeline(ranks - 1, 8).end, geometry.size_with(8));
+            assert_eq!(geometry.size_with(0), geometry.size());
             assert!(geometry.pool_chunks > ranks);
             assert!(
                 geometry.pool(0).start.is_multiple_of(PAGE) && geometry.board(0).start.is_multiple_of(PAGE)

@@ -307,8 +307,10 @@ fn send_slowly(
         return Err(Error::WouldDeadlock { operation: caller.operation, remedy, at: caller.at });
     }
     let mut loan = Loan::new(engine);
-    let Some(id) = loan.send(destination, envelope, bytes, caller)? else { return Ok(()) };
-    loan.wait_send(id, waits)
+    match loan.send(destination, envelope, bytes, caller)? {
+        Some(id) => loan.wait_send(id, waits),
+        None => loan.engine.progress_now_and_then(),
+    }
 }
 
 /// Borrowed buffers in the engine's hands, for no longer than this value lives.

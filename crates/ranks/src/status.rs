@@ -36,7 +36,7 @@ impl Status {
     }
 }
 
-/// The operations that can block, in the order of their numbers. New ones go to the end;
+/// The operations that can block or move a message, in the order of their numbers. New ones go to the end;
 /// the collectives stand together, in the order of `collective::Kind`.
 pub(crate) const OPERATIONS: &[&str] = &[
     "send",
@@ -71,6 +71,12 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "gather_object",
     "agree",
     "shrink",
+    "isend",
+    "synchronous_isend",
+    "irecv",
+    "irecv_into",
+    "irecv_overlapping",
+    "try_matched_probe",
 ];
 
 /// The number of an operation in status lines and collective signatures; 0 if it has none.

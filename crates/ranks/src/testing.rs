@@ -20,7 +20,7 @@ pub(crate) fn run(ranks: usize, body: impl Fn(&World) + Sync) {
 }
 
 /// Like [`run`]. Lanes borrow the mapping for as long as the process lives, as in a real rank.
-fn run_in(job: &'static Job, body: impl Fn(&World) + Sync) {
+pub(crate) fn run_in(job: &'static Job, body: impl Fn(&World) + Sync) {
     let ranks = job.geometry().ranks;
     let rank = |rank| {
         let world = World::attached(Attachment::of_thread(job, rank));

@@ -11,6 +11,7 @@ use super::info::Info;
 use super::job::{Common, Count, Program};
 use super::words::Ignored;
 use crate::placement::{self, Bind, Machine, Placement};
+use crate::seeing::Seeing;
 
 /// A job, decided on.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Job {
     pub(crate) table: Option<String>,
     /// Say what is done.
     pub(crate) verbose: bool,
+    /// What is to be seen of the ranks' work.
+    pub(crate) seeing: Seeing,
     /// Run nothing.
     pub(crate) dry_run: bool,
     /// Print the exit code of every rank.
@@ -62,6 +65,7 @@ pub(super) fn job(
     options.streams.apply(&mut plan)?;
     options.debugging.apply(&mut plan)?;
     options.settings.apply(&mut plan)?;
+    plan.tuning.observe = options.seeing.observe();
     plan.limits = options.endings.limits()?;
     plan.on_failure = options.endings.on_failure();
     let show = options.placement.report() || options.info.verbose || options.info.dry_run;
@@ -71,8 +75,8 @@ pub(super) fn job(
         notes.clear();
     }
     let Info { verbose, dry_run, print_all_exitcodes: exit_codes, report_pid, .. } = options.info;
-    let restarts = options.endings.max_restarts;
-    Ok(Job { plan, notes, table, verbose, dry_run, exit_codes, report_pid, restarts })
+    let (seeing, restarts) = (options.seeing.seeing(), options.endings.max_restarts);
+    Ok(Job { plan, notes, table, verbose, seeing, dry_run, exit_codes, report_pid, restarts })
 }
 
 /// How many ranks each program has.

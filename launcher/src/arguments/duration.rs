@@ -18,7 +18,7 @@ const UNITS: [(&str, f64); 9] = [
 const HELP: &str = "a time is written as 30 or 30s, 500ms, 1.5m, 2h, 1:30 (minutes:seconds) or 1:00:00";
 
 /// `30`, `1.5m`, `500ms`, `1:30`, `1:00:00`: longer than nothing.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     positive(seconds(text))
 }
 

@@ -14,13 +14,14 @@
 //! | settings of the library | `settings.rs` |
 //! | machines | `hosts.rs` |
 //! | what is said | `info.rs` |
+//! | statistics, timelines | `seeing.rs` |
 //! | options of other launchers that mean nothing here | `foreign.rs` |
 
 #[cfg(test)]
 mod compatibility;
 mod debug;
 mod decide;
-mod duration;
+pub(crate) mod duration;
 mod ending;
 mod environment;
 mod foreign;
@@ -32,6 +33,7 @@ mod placement;
 mod programs;
 mod rank_set;
 mod read;
+mod seeing;
 mod settings;
 mod streams;
 mod words;
@@ -157,6 +159,8 @@ struct JobOptions {
     hosts: hosts::Hosts,
     #[command(flatten)]
     info: info::Info,
+    #[command(flatten)]
+    seeing: seeing::SeeingOptions,
 }
 
 /// What `cargo shmrun` builds.

@@ -6,6 +6,7 @@
 mod clean;
 mod doctor;
 mod ps;
+mod top;
 
 use std::io::{self, Write};
 
@@ -22,6 +23,8 @@ pub enum Tool {
         #[arg(long, short)]
         processes: bool,
     },
+    /// Show what the ranks of a running job do: state, call, peer, traffic, waiting
+    Top(top::TopOptions),
     /// End processes and remove shared memory that dead jobs have left; never those of living ones
     Clean {
         /// Say what would be done, and do nothing
@@ -50,6 +53,7 @@ impl Tool {
         let mut done = Ok(());
         match self {
             Self::Ps { processes } => text.extend(ps::table(*processes).into_bytes()),
+            Self::Top(options) => text.extend(top::run(options)?.into_bytes()),
             Self::Clean { dry_run } => {
                 let report = clean::clean(*dry_run)?;
                 text.extend(report.text.into_bytes());

@@ -149,7 +149,32 @@ def debug(terminal, command):
     terminal.expect("still 42 here")
 
 
+def top(terminal, command):
+    """Looks at a job on a terminal; leaves by keys, and because the job has ended."""
+    shmrun = command[0]
+    terminal.run(["stty", "rows", "24", "cols", "150"])
+    terminal.expect("PROMPT> ")
+    terminal.write(shlex.join(command) + " & echo launcher $!\n")
+    launcher = re.search(r"launcher (\d+)", terminal.expect(r"launcher \d+\r?\n")).group(1)
+    terminal.expect(r"ready\r?\n", 2)
+    for keys in ["q", "\x03", None]:
+        terminal.run([shmrun, "top", launcher, "--interval", "0.2"])
+        terminal.expect("RANK")
+        terminal.expect("recv_vec")
+        if keys:
+            terminal.write(keys)
+        else:
+            os.kill(int(launcher), 15)
+            terminal.expect("the job has ended")
+        terminal.expect("PROMPT> ")
+        # The terminal echoes and edits again.
+        terminal.write("stty -a; echo mode $((40+2))\n")
+        seen = terminal.expect("mode 42")
+        check(re.search(r"[^-]icanon", seen) and re.search(r"[^-]echo ", seen), "a terminal as before", seen)
+
+
 SCENES = {
+    "top": top,
     "read": read,
     "interrupt": interrupt,
     "stop": stop,

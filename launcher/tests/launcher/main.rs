@@ -13,6 +13,7 @@ mod other_user;
 mod output;
 mod refusals;
 mod reliability;
+mod seeing;
 mod signals;
 mod streams;
 mod terminal;

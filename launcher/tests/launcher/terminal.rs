@@ -73,3 +73,8 @@ fn ctrl_c_in_a_debugger_is_the_debuggers() {
     }
     drive("debug", &shmrun(["-n", "2", "--debug", "1", misbehave(), "init", "ready", "hang"]).words());
 }
+
+#[test]
+fn top_shows_a_job_until_one_leaves_or_it_ends() {
+    drive("top", &shmrun(["-n", "2", misbehave(), "init", "ready", "0:sleep=60000", "hang"]).words());
+}

@@ -73,6 +73,25 @@ pub(crate) struct Collective<'w> {
     /// What this rank believes it to be, as the others compare it: see `round.rs`.
     topic: Topic,
     caller: Caller,
+    /// When it began, while somebody watches; else 0.
+    observed_since: u64,
+}
+
+impl Drop for Collective<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.observed_since != 0 {
+            // By value: a collective that lies in registers need not move to memory for this.
+            observe(self.world, self.observed_since, self.caller, self.topic[1]);
+        }
+    }
+}
+
+#[cold]
+fn observe(world: &World, since: u64, caller: Caller, bytes: u64) {
+    if let Ok(mut engine) = world.engine.try_borrow_mut() {
+        engine.observe_collective(since, caller, bytes);
+    }
 }
 
 impl<'w> Collective<'w> {
@@ -89,9 +108,11 @@ impl<'w> Collective<'w> {
         if let Some(root) = root {
             world.check_rank(root, caller)?;
         }
-        let call_site = world.engine.borrow_mut().open_board(caller)?;
+        let mut engine = world.engine.borrow_mut();
+        let call_site = engine.open_board(caller)?;
+        let observed_since = engine.observed_since();
         let topic = topic(kind, root, type_hash::<T>(), call_site, bytes);
-        Ok(Self { world, topic, caller })
+        Ok(Self { world, topic, caller, observed_since })
     }
 
     pub(crate) fn caller(&self) -> Caller {

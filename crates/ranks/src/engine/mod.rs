@@ -8,6 +8,7 @@
 //! wait.rs      spin, yield, park; ranks that leave
 //! link.rs      what this rank knows of one other: ring halves, queue, credit
 //! publish.rs   what a blocked rank says of itself
+//! observe.rs   what a rank counts and records while somebody watches
 //! lend.rs      this rank's pool: which chunks may go to whom
 //! direct.rs    long messages that both sides copy from process to process
 //! buffer.rs    the user's memory
@@ -23,6 +24,7 @@ pub(crate) mod direct;
 mod lend;
 mod link;
 mod membership;
+mod observe;
 mod progress;
 pub(crate) mod publish;
 pub(crate) mod receive;
@@ -32,7 +34,7 @@ pub(crate) mod send;
 pub(crate) mod slab;
 pub(crate) mod wait;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use shm_core::board::Board;
 
@@ -41,6 +43,7 @@ use crate::engine::direct::Direct;
 use crate::engine::lend::Lender;
 use crate::engine::link::Link;
 use crate::engine::membership::Membership;
+use crate::engine::observe::Observer;
 use crate::engine::receive::Kept;
 use crate::engine::receives::Receives;
 use crate::engine::send::Send;
@@ -75,6 +78,8 @@ pub(crate) struct Engine {
     ring_limit: usize,
     /// ... and up to this through one chunk, without asking the receiver.
     eager_limit: u64,
+    /// Payloads shorter than this may take the short way through the ring: none while somebody watches.
+    ring_below: usize,
     unexpected_bound: u64,
     pub(crate) call_sites: CallSites,
 
@@ -118,6 +123,11 @@ pub(crate) struct Engine {
     short_ways: u32,
     /// What was found wrong with the segment: whatever has to wait fails from then on.
     damage: Option<String>,
+    /// How many want to know what this rank does: the job's count ...
+    watchers: &'static AtomicU32,
+    /// ... and as last seen.
+    watchers_seen: u32,
+    observer: Option<Box<Observer>>,
 }
 
 impl Engine {
@@ -128,11 +138,12 @@ impl Engine {
         let words = geometry.ranks.div_ceil(64);
         let cores = job.header().cores.load(Relaxed) as usize;
         let direct_from = job.header().direct_from.load(Relaxed).max(1);
-        Self {
+        let mut engine = Self {
             job,
             rank,
             size,
             ring_limit: geometry.ring_limit,
+            ring_below: geometry.ring_limit + 1,
             eager_limit: (geometry.chunk_bytes as u64).min(direct_from - 1),
             unexpected_bound: job.header().unexpected_bound.load(Relaxed),
             call_sites: CallSites::new(job),
@@ -161,6 +172,11 @@ impl Engine {
             lost_send: None,
             short_ways: 0,
             damage: None,
-        }
+            watchers: &job.header().watchers,
+            watchers_seen: 0,
+            observer: None,
+        };
+        engine.follow_watchers();
+        engine
     }
 }

@@ -1,6 +1,6 @@
 //! One look at everything: what came in, and what can go out now.
 
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use shm_core::ring::{Body, Consumer, INLINE_BYTES};
 
@@ -21,6 +21,9 @@ impl Engine {
     /// [`Error::Damaged`] if the segment holds nonsense, [`Error::Segment`] if it cannot grow.
     #[inline]
     pub(crate) fn progress(&mut self) -> Result<bool> {
+        if self.watchers.load(Relaxed) != self.watchers_seen {
+            self.follow_watchers();
+        }
         self.notice_rings();
         let mut moved = false;
         for index in 0..self.incoming.len() {
@@ -120,7 +123,8 @@ impl Engine {
         let Some(consumer) = link.consumer.as_ref().filter(|_| sound) else {
             return Err(self.nonsense(source, body));
         };
-        match self.posted.take_match(&envelope) {
+        let receive = self.posted.take_match(&envelope);
+        match receive {
             Some(id) => {
                 let fill = |buffer: &mut [u8]| consumer.copy_payload(body, buffer);
                 self.receives.deliver(id, &envelope, &self.call_sites, fill);
@@ -131,6 +135,9 @@ impl Engine {
                 consumer.copy_payload(body, &mut payload);
                 self.unexpected.push(envelope, Kept::Eager(payload));
             }
+        }
+        if self.observer.is_some() {
+            self.observe_arrival(&envelope, receive);
         }
         Ok(())
     }
@@ -153,7 +160,8 @@ impl Engine {
         let envelope = checked_envelope(source, body)?;
         let chunk = self.links[source].lent_chunk(body, envelope.length)?;
         let chunks = self.links[source].chunks;
-        match self.posted.take_match(&envelope) {
+        let receive = self.posted.take_match(&envelope);
+        match receive {
             Some(id) => {
                 let mut copied = Ok(());
                 let fill = |buffer: &mut [u8]| copied = chunks.copy_out(chunk, buffer);
@@ -166,6 +174,9 @@ impl Engine {
                 chunks.copy_out(chunk, &mut payload).map_err(|error| error.to_string())?;
                 self.unexpected.push(envelope, Kept::Eager(payload));
             }
+        }
+        if self.observer.is_some() {
+            self.observe_arrival(&envelope, receive);
         }
         self.links[source].give_back(chunk)
     }
@@ -183,7 +194,11 @@ impl Engine {
         }
         let inflow = Inflow { envelope, receive: None, received: 0, early: Vec::new(), pull };
         self.links[source].inflows.insert(message, inflow);
-        match self.take_posted(&envelope) {
+        let receive = self.take_posted(&envelope);
+        if self.observer.is_some() {
+            self.observe_arrival(&envelope, receive);
+        }
+        match receive {
             Some(id) => self.begin_inflow(id, source, message)?,
             None => self.keep_unexpected(envelope, Kept::Rendezvous(message)),
         }

@@ -15,12 +15,12 @@ use crate::status::operation_number;
 /// What a blocked call waits for.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocked<'a> {
-    caller: Caller,
+    pub(super) caller: Caller,
     awaits: Awaits<'a>,
-    peer: Option<usize>,
-    tag: Option<i32>,
+    pub(super) peer: Option<usize>,
+    pub(super) tag: Option<i32>,
     context: u32,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 #[derive(Clone, Copy)]

@@ -162,6 +162,9 @@ impl Engine {
             return Err(error);
         }
         let Some((envelope, kept)) = self.unexpected.take(&pattern) else { return Ok(false) };
+        if self.observer.is_some() {
+            self.observe_match(&envelope, Some(id));
+        }
         if let Err(error) = self.receive_kept(id, envelope, kept) {
             self.abandon_receive(id);
             return Err(error);
@@ -358,7 +361,13 @@ impl Engine {
     /// Takes the earliest unexpected message that fits out of matching: no other receive gets it.
     pub(crate) fn take_unexpected(&mut self, pattern: &Pattern) -> Result<Option<(Envelope, Kept)>> {
         self.prepare_answer(pattern)?;
-        Ok(self.unexpected.take(pattern))
+        let taken = self.unexpected.take(pattern);
+        if self.observer.is_some()
+            && let Some((envelope, _)) = &taken
+        {
+            self.observe_match(envelope, None);
+        }
+        Ok(taken)
     }
 
     /// Opens the ring for the answer that matching the next message will need, while failing costs nothing yet.

@@ -86,11 +86,25 @@ impl Engine {
         payload: Outgoing,
         caller: Caller,
     ) -> Result<Started> {
+        if destination != self.rank && self.try_eager(destination, &envelope, payload.bytes()) {
+            return Ok(Started::Complete(payload));
+        }
+        match self.observer {
+            None => self.start_long_send(destination, envelope, payload, caller),
+            Some(_) => self.start_observed_send(destination, envelope, payload, caller),
+        }
+    }
+
+    /// Starts a send that does not take the short way.
+    pub(super) fn start_long_send(
+        &mut self,
+        destination: usize,
+        envelope: Envelope,
+        payload: Outgoing,
+        caller: Caller,
+    ) -> Result<Started> {
         if destination == self.rank {
             return Ok(self.send_to_self(envelope, payload, caller));
-        }
-        if self.try_eager(destination, &envelope, payload.bytes()) {
-            return Ok(Started::Complete(payload));
         }
         self.open_lanes(destination, envelope.length)?;
         let id = self.insert_send(destination, envelope, payload, caller);
@@ -129,7 +143,11 @@ impl Engine {
 
     /// A message to this rank itself: given to its receive, or kept until there is one.
     fn send_to_self(&mut self, envelope: Envelope, payload: Outgoing, caller: Caller) -> Started {
-        if let Some(receive) = self.take_posted(&envelope) {
+        let receive = self.take_posted(&envelope);
+        if self.observer.is_some() {
+            self.observe_arrival(&envelope, receive);
+        }
+        if let Some(receive) = receive {
             self.deliver(receive, &envelope, payload.bytes());
             return Started::Complete(payload);
         }
@@ -145,13 +163,20 @@ impl Engine {
     // The envelope must not go through memory on its way to the cell: see `Envelope`.
     #[inline(always)]
     pub(crate) fn try_eager(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        let link = &mut self.links[destination];
+        let link = &self.links[destination];
         if !link.queue.is_empty() || envelope.flags & FLAG_SYNCHRONOUS != 0 {
             return false;
         }
-        if payload.len() > self.ring_limit {
-            return self.try_lend(destination, envelope, payload);
+        if payload.len() >= self.ring_below {
+            return self.observer.is_none() && self.try_lend(destination, envelope, payload);
         }
+        self.push_now(destination, envelope, payload)
+    }
+
+    /// Sends a message through the ring, if there is room for it.
+    #[inline(always)]
+    pub(super) fn push_now(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        let link = &mut self.links[destination];
         let has_credit = link.has_credit(envelope.length, self.unexpected_bound);
         let Some(producer) = &mut link.producer else { return false };
         if !has_credit || producer.try_push(EAGER | envelope.flags, envelope.words(), payload).is_err() {
@@ -165,7 +190,7 @@ impl Engine {
 
     /// Sends a message that is eager but too long for the ring, if a chunk is free for it; whether there was.
     #[inline(never)]
-    fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+    pub(super) fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
         let link = &mut self.links[destination];
         if envelope.length > self.eager_limit || !link.has_credit(envelope.length, self.unexpected_bound) {
             return false;

@@ -68,7 +68,8 @@ impl Engine {
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
-        let Some(source) = pattern.source() else { return Ok(None) };
+        // Who watches sees operations only.
+        let Some(source) = pattern.source().filter(|_| self.observer.is_none()) else { return Ok(None) };
         for look in 0..=self.spins() {
             match self.try_receive_now(source, pattern, expected, buffer) {
                 Now::Received(status) => {
@@ -103,9 +104,15 @@ impl Engine {
     ) -> Result<T> {
         let mut backoff = Backoff::new(self.spins(), self.yields());
         let mut published = None;
+        let mut observed_since = 0;
         let outcome = loop {
             if let Some(answer) = done(self) {
                 break Ok(answer);
+            }
+            if observed_since == 0 && self.observer.is_some() {
+                observed_since = self.observed_since();
+                // Who watches sees the wait from its beginning: on a busy machine it takes long to come to sleep.
+                published.get_or_insert_with(|| self.publish(&blocked));
             }
             match self.progress() {
                 Ok(true) => backoff.reset(),
@@ -124,6 +131,9 @@ impl Engine {
         };
         if let Some(published) = published {
             self.unpublish(published);
+        }
+        if observed_since != 0 {
+            self.observe_wait(observed_since, &blocked);
         }
         outcome
     }
@@ -163,7 +173,7 @@ impl Engine {
     /// How often a collective looks at what it waits for before it looks at anything else.
     #[inline]
     pub(crate) fn looks(&self) -> u32 {
-        self.spins() / LOOKS_PER_PROGRESS
+        if self.observer.is_some() { 0 } else { self.spins() / LOOKS_PER_PROGRESS }
     }
 
     /// Counts a collective's round among what goes the short way.

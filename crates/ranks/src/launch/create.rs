@@ -33,6 +33,8 @@ pub struct Tuning {
     pub unexpected_bound: u64,
     /// Copy long messages directly from process to process where the system allows it; `None`: where it also pays.
     pub direct: Option<bool>,
+    /// What the ranks count and record of what they do.
+    pub observe: Observe,
 }
 
 impl Tuning {
@@ -43,7 +45,28 @@ impl Tuning {
             Ok("on") => Some(true),
             _ => None,
         };
-        Self { unexpected_bound: UNEXPECTED_BOUND, direct }
+        Self { unexpected_bound: UNEXPECTED_BOUND, direct, observe: Observe::Nothing }
+    }
+}
+
+/// What ranks count and record of what they do: see [`super::Outcome::observation`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Observe {
+    /// Nothing, unless a tool asks for it: messages are fastest then.
+    #[default]
+    Nothing,
+    /// Messages, bytes and time.
+    Counts,
+    /// These, and the latest events of each rank.
+    Timelines {
+        /// So many of each; 64 bytes of shared memory for each of them.
+        events: u32,
+    },
+}
+
+impl Observe {
+    fn events(self) -> u32 {
+        if let Self::Timelines { events } = self { events } else { 0 }
     }
 }
 
@@ -60,17 +83,30 @@ pub(super) fn random_id() -> io::Result<u64> {
 pub(super) fn job(id: u64, ranks: usize, cores: usize, tuning: &Tuning) -> Result<Job, LaunchError> {
     let geometry = Geometry::new(ranks);
     let failed = |source| LaunchError::Segment { ranks, source };
-    let segment = segment(&geometry).map_err(failed)?;
+    let segment = segment(&geometry, tuning.observe.events()).map_err(failed)?;
     let bells = (0..ranks).map(|rank| bell(id, rank)).collect::<Result<_, _>>()?;
     let job = Job::new(segment, geometry, bells);
     fill_header(&job, id, cores, tuning);
+    if tuning.observe != Observe::Nothing {
+        job.begin_watching().map_err(failed)?;
+    }
     Ok(job)
 }
 
 /// A job that starts no processes: of a process without a launcher, or of threads in a test.
 pub(crate) fn in_process(ranks: usize) -> Result<Job, LaunchError> {
+    in_process_tuned(ranks, &Tuning::of_environment())
+}
+
+/// [`in_process`] with ranks that observe themselves.
+#[cfg(test)]
+pub(crate) fn in_process_observed(ranks: usize, observe: Observe) -> Result<Job, LaunchError> {
+    in_process_tuned(ranks, &Tuning { observe, ..Tuning::of_environment() })
+}
+
+fn in_process_tuned(ranks: usize, tuning: &Tuning) -> Result<Job, LaunchError> {
     let id = random_id().map_err(LaunchError::system("read /dev/urandom"))?;
-    let job = job(id, ranks, cores::available(), &Tuning::of_environment())?;
+    let job = job(id, ranks, cores::available(), tuning)?;
     unlink_bells(id, ranks);
     Ok(job)
 }
@@ -82,7 +118,8 @@ pub(crate) fn in_process(ranks: usize) -> Result<Job, LaunchError> {
 /// As for the job.
 pub fn try_segment(ranks: usize) -> Result<Event, LaunchError> {
     LaunchError::check_ranks(ranks)?;
-    let segment = segment(&Geometry::new(ranks)).map_err(|source| LaunchError::Segment { ranks, source })?;
+    let segment =
+        segment(&Geometry::new(ranks), 0).map_err(|source| LaunchError::Segment { ranks, source })?;
     Ok(event(&segment))
 }
 
@@ -97,9 +134,12 @@ pub(super) fn event(segment: &Segment) -> Event {
     Event::Segment { bytes: segment.size(), anonymous: is_anonymous(segment.descriptor()) }
 }
 
-fn segment(geometry: &Geometry) -> Result<Segment, SegmentError> {
-    let segment = Segment::create_unnamed(NAME_PREFIX, geometry.size(), JOB_FORMAT)?;
+fn segment(geometry: &Geometry, events: u32) -> Result<Segment, SegmentError> {
+    let segment = Segment::create_unnamed(NAME_PREFIX, geometry.size_with(events), JOB_FORMAT)?;
     segment.reserve(0..geometry.start())?;
+    if events > 0 {
+        segment.reserve(geometry.size()..geometry.size_with(events))?;
+    }
     Ok(segment)
 }
 
@@ -124,6 +164,7 @@ fn fill_header(job: &Job, id: u64, cores: usize, tuning: &Tuning) {
     header.unexpected_bound.store(tuning.unexpected_bound, Relaxed);
     let direct = tuning.direct.unwrap_or_else(direct_pays);
     header.direct_from.store(if direct { DIRECT_FROM } else { u64::MAX }, Relaxed);
+    header.timeline_events.store(tuning.observe.events(), Relaxed);
 }
 
 /// Whether the system copies fast enough from process to process.

@@ -36,6 +36,7 @@ mod jobs;
 mod label;
 mod leftovers;
 mod lines;
+mod observation;
 mod output;
 mod plan;
 mod position;
@@ -49,15 +50,19 @@ mod start;
 mod streams;
 mod supervise;
 mod terminal;
+mod watch;
 
 pub(crate) use control::Record;
 pub use cores::{allowed as allowed_cores, available as available_cores};
-pub use create::{Tuning, copies_directly, try_segment};
+#[cfg(test)]
+pub(crate) use create::in_process_observed;
+pub use create::{Observe, Tuning, copies_directly, try_segment};
 pub(crate) use create::{bell_name, in_process, unlink_bells};
 pub use error::LaunchError;
 pub use jobs::{Member, RunningJob, running};
 pub use label::{Label, LabelPart};
 pub use leftovers::leftover_names;
+pub use observation::{Count, EventKind, Observation, RankObservation, SiteObservation, TimelineEvent};
 pub use plan::{Event, Input, Limits, Memory, OnFailure, Output, Plan, RankPlan, StreamPlan};
 #[cfg(any(test, fuzzing))]
 pub(crate) use position::of_all as positions;
@@ -67,3 +72,4 @@ pub(crate) use report::{RETURNED_ERROR, positions_text};
 pub use shm_core::limit::free_bytes as free_memory;
 pub use start::run;
 pub use supervise::GRACE;
+pub use watch::{Look, RankLook, Watch, WatchError};

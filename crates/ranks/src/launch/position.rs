@@ -69,7 +69,7 @@ fn doing(job: &Job, rank: usize) -> Doing {
 }
 
 /// The call that the rank waits in; `None` if it does not wait, or has just begun or ended to.
-fn wait(job: &Job, rank: usize) -> Option<Wait> {
+pub(super) fn wait(job: &Job, rank: usize) -> Option<Wait> {
     let line: &StatusLine = &job.control(rank).status;
     // SYNC status
     let sequence = line.sequence.load(Acquire);

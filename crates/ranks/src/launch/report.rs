@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::observation::Observation;
 use super::position::Position;
 
 /// The exit code of a launcher whose job took too long: that of timeout(1).
@@ -80,6 +81,8 @@ pub struct Outcome {
     pub never_attached: Vec<usize>,
     /// Nobody reads the output any more, which ended the job.
     pub output_closed: bool,
+    /// What the ranks did, if the plan asked for that.
+    pub observation: Option<Box<Observation>>,
     /// Why the output could not be written, which ended the job.
     pub output_error: Option<String>,
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -33,6 +34,7 @@ use super::{cleanup, cores, create, proc};
 pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
     let ranks = plan.ranks.len();
     LaunchError::check_ranks(ranks)?;
+    let begin = Instant::now();
     let id = create::random_id().map_err(LaunchError::system("read /dev/urandom"))?;
     let guard = plan.guard.then(|| Guard::fork(id, ranks)).transpose();
     let _guard = guard.map_err(LaunchError::system("start the guard process"))?;
@@ -47,7 +49,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
         Ok(()) => {
             let Starter { started, streams: Streams { forwarder, feeder, .. }, .. } = starter;
             let flow = Flow { output: forwarder, input: feeder };
-            Supervisor::new(job, id, started, flow, Orders::of(&plan, signals)).run()
+            Supervisor::new(job, id, started, flow, Orders::of(&plan, signals, begin)).run()
         }
         Err(error) => {
             abandon(starter.started.ranks, id);

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use super::{Failed, Phase, Supervisor};
 use crate::last_words;
 use crate::launch::control::{self, Record};
+use crate::launch::observation;
 use crate::launch::output::Closed;
 use crate::launch::plan::OnFailure;
 use crate::launch::position::{self, Doing, Position};
@@ -159,6 +160,10 @@ impl Supervisor {
             stopped: self.stopped,
             never_attached: self.never_attached(),
             output_closed: closed.as_ref().is_some_and(Closed::is_unread),
+            observation: self
+                .orders
+                .observed_since
+                .map(|begin| Box::new(observation::of_job(&self.job, begin.elapsed()))),
             output_error: closed.filter(|closed| !closed.is_unread()).map(|closed| closed.to_string()),
         }
     }

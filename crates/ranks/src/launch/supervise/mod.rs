@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use super::create::Observe;
 use super::error::LaunchError;
 use super::input::Feeder;
 use super::output::Forwarder;
@@ -90,16 +91,19 @@ pub(super) struct Flow {
 pub(super) struct Orders {
     limits: Limits,
     on_failure: OnFailure,
+    /// When the job began, if the ranks observe themselves.
+    observed_since: Option<Instant>,
     signals: Option<Arc<OwnedFd>>,
     /// A rank has the terminal, for a debugger: what is typed there is not meant for the job.
     foreground: bool,
 }
 
 impl Orders {
-    pub(super) fn of(plan: &Plan, signals: Option<Arc<OwnedFd>>) -> Self {
+    pub(super) fn of(plan: &Plan, signals: Option<Arc<OwnedFd>>, begin: Instant) -> Self {
         Self {
             limits: plan.limits.clone(),
             on_failure: plan.on_failure,
+            observed_since: (plan.tuning.observe != Observe::Nothing).then_some(begin),
             signals,
             foreground: plan.has_foreground(),
         }
