@@ -101,12 +101,14 @@ fn another_user_finds_no_way_into_a_job_of_a_user() {
     let misbehave = programs.path("misbehave");
     let mut command = programs.run_as(NOBODY, "shmrun");
     let mut job = command
-        .args(["-n", "1", &misbehave, "init", "ready", "hang"])
+        .args(["-n", "2", &misbehave, "init", "barrier", "0:ready", "hang"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(job.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // Kept: a job whose output nobody reads ends.
+    let mut output = BufReader::new(job.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
     assert_closed_to(STRANGER, job.id());
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.id())).unwrap();
