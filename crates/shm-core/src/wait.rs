@@ -295,7 +295,7 @@ impl Bell {
 }
 
 /// Nanoseconds on a clock that all processes of this machine read alike, and that is never set. An
-/// [`Instant`](std::time::Instant) cannot be put into shared memory.
+/// [`Instant`] cannot be put into shared memory.
 ///
 /// ```
 /// let before = shm_core::wait::monotonic_nanoseconds();

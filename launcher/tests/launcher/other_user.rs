@@ -142,7 +142,8 @@ print("seen", seen, flush=True)
 fn the_name_that_a_segment_has_for_a_moment_opens_nothing() {
     let Some(_programs) = Programs::new("catch") else { return };
     let mut command = Command::new("python3");
-    command.args(["-c", CATCHER]).uid(NOBODY).gid(NOBODY).current_dir("/");
+    // Nobody has jobs of its own in other tests.
+    command.args(["-c", CATCHER]).uid(STRANGER).gid(STRANGER).current_dir("/");
     let mut catcher = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(catcher.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(output.next().as_deref(), Some("ready"));
