@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import shlex
+import subprocess
 import sys
 import time
 
@@ -173,8 +174,31 @@ def top(terminal, command):
         check(re.search(r"[^-]icanon", seen) and re.search(r"[^-]echo ", seen), "a terminal as before", seen)
 
 
+def closed(terminal, command):
+    """The terminal of a view is closed: the view ends."""
+    job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        job.stdout.readline()
+        terminal.run(["stty", "rows", "24", "cols", "150"])
+        terminal.run([command[0], "top", str(job.pid), "--interval", "0.2"])
+        terminal.expect("RANK")
+        with open(f"/proc/{terminal.shell}/task/{terminal.shell}/children") as children:
+            view = int(children.read().split()[-1])
+        os.close(terminal.fd)
+        end = time.monotonic() + 30
+        while os.path.exists(f"/proc/{view}"):
+            if time.monotonic() > end:
+                os.kill(view, 9)
+                sys.exit(f"process {view} still runs, without its terminal")
+            time.sleep(0.05)
+    finally:
+        job.terminate()
+        job.wait()
+
+
 SCENES = {
     "top": top,
+    "closed": closed,
     "read": read,
     "interrupt": interrupt,
     "stop": stop,

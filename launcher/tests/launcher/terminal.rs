@@ -78,3 +78,8 @@ fn ctrl_c_in_a_debugger_is_the_debuggers() {
 fn top_shows_a_job_until_one_leaves_or_it_ends() {
     drive("top", &shmrun(["-n", "2", misbehave(), "init", "ready", "0:sleep=60000", "hang"]).words());
 }
+
+#[test]
+fn a_view_ends_when_its_terminal_is_closed() {
+    drive("closed", &shmrun(["-n", "2", misbehave(), "init", "ready", "0:sleep=60000", "hang"]).words());
+}

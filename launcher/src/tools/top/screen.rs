@@ -11,6 +11,8 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::Line;
 use ratatui::widgets::{Cell, Row as TableRow, Table};
 use ratatui::{DefaultTerminal, Frame};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use super::rates::{Mood, Rates, Row, TITLES};
 use crate::signals;
@@ -68,7 +70,10 @@ fn renew(
             terminal.draw(|frame| draw(frame, title, &rows, first))?;
         }
         let pause = next_look.saturating_duration_since(Instant::now()).min(SLICE);
-        let key = pressed(pause)?;
+        if is_gone(pause)? {
+            return Ok(Left::ByUser);
+        }
+        let key = pressed(Duration::ZERO)?;
         stale = !matches!(key, Key::None);
         match key {
             Key::Leave => return Ok(Left::ByUser),
@@ -89,6 +94,19 @@ enum Key {
     Pages(isize),
     Redraw,
     None,
+}
+
+/// Waits for a key, at most for `pause`; whether the terminal is gone. Reading from one that is gone would never end: the
+/// terminal library takes the end of input for an interruption.
+fn is_gone(pause: Duration) -> Result<bool> {
+    let terminal = rustix::stdio::stdin();
+    let mut polled = [PollFd::new(&terminal, PollFlags::IN)];
+    let pause = Timespec::try_from(pause).context("a pause is too long")?;
+    match rustix::event::poll(&mut polled, Some(&pause)) {
+        Ok(_) => Ok(polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error).context("cannot wait for keys"),
+    }
 }
 
 fn pressed(pause: Duration) -> Result<Key> {
