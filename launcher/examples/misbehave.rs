@@ -54,6 +54,8 @@ impl Rank {
             "panic" => panic!("as it was told"),
             "exit" => exit(value()?),
             "spin" => spin(),
+            "eat" => drop(std::hint::black_box(vec![1u8; (value()? as usize) << 20])),
+            "overflow" => drop(overflow(1)),
             "sleep" => sleep(Duration::from_millis(value()? as u64)),
             "kill" => kill_process(getpid(), Signal::from_named_raw(value()?).context("no such signal")?)?,
             "size" => say(&format!("size {}\n", self.world()?.size()))?,
@@ -116,6 +118,12 @@ fn lines(count: i32) -> Result<()> {
         rest = &rest[written..];
     }
     Ok(())
+}
+
+/// Needs more stack than there is.
+fn overflow(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 1024]);
+    if depth == u64::MAX { 0 } else { overflow(depth + 1).wrapping_add(frame[0]) }
 }
 
 /// Computes for ever, without any call into the library.

@@ -57,6 +57,7 @@ pub fn run(program: &str, job: Job) -> anyhow::Result<Ending> {
     let seeing = job.seeing.prepare()?;
     let mut plan = job.plan;
     plan.guard = true;
+    plan.name = program.to_owned();
     plan.observer = job.verbose.then_some(tell as fn(&Event));
     plan.variables.extend(terminal_width());
     plan.signals = Some(signals::redirect().context("cannot redirect signals")?.into());

@@ -143,6 +143,7 @@ fn read(entry: &CallSiteEntry) -> Option<String> {
     }
     let length = (entry.file_length.load(Relaxed) as usize).min(CALL_SITE_FILE_BYTES);
     let bytes: Vec<u8> = entry.file[..length].iter().map(|byte| byte.load(Relaxed)).collect();
-    let file = String::from_utf8_lossy(&bytes).into_owned();
+    // From shared memory, on its way to a terminal.
+    let file = String::from_utf8_lossy(&bytes).replace(char::is_control, "?");
     Some(format!("{file}:{}:{}", entry.line.load(Relaxed), entry.column.load(Relaxed)))
 }

@@ -15,6 +15,7 @@ use crate::layout::{
     CALL_SITES, CallSiteEntry, Event, Geometry, JobHeader, PeerTally, RankControl, SITE_TALLIES, SiteTally,
     TRANSFERS, Tally, rank_state,
 };
+use crate::turns::Turns;
 
 /// The mapped segment of a job, as the ranks of one world see it: by their numbers in that world.
 ///
@@ -80,8 +81,34 @@ impl Job {
         self.segment.at(self.geometry.header())
     }
 
+    /// The length from which on messages are copied directly; never 0.
+    pub(crate) fn direct_from(&self) -> u64 {
+        self.header().direct_from.load(Relaxed).max(1)
+    }
+
+    /// The longest message that is sent without waiting for its receiver.
+    pub(crate) fn eager_limit(&self) -> u64 {
+        (self.geometry.chunk_bytes as u64).min(self.direct_from() - 1)
+    }
+
+    /// Whether the job was started with this one of [`crate::layout::modes`].
+    pub(crate) fn has_mode(&self, mode: u32) -> bool {
+        self.header().modes.load(Relaxed) & mode != 0
+    }
+
     pub(crate) fn control(&self, rank: usize) -> &RankControl {
         self.segment.at(self.geometry.control(self.places[rank]))
+    }
+
+    /// The control block at a place in the segment, whoever has it in this world.
+    pub(crate) fn control_at(&self, place: usize) -> &RankControl {
+        assert!(place < self.geometry.ranks);
+        self.segment.at(self.geometry.control(place))
+    }
+
+    /// The doorbell's handle of a place in the segment.
+    pub(crate) fn bell_at(&self, place: usize) -> &Bell {
+        &self.bells[place]
     }
 
     pub(crate) fn call_sites(&self) -> &[CallSiteEntry] {
@@ -98,7 +125,12 @@ impl Job {
         self.control(rank).life.state.store(state, Release);
         // A rank that leaves by itself has completed what it rang before. One that died may have stopped between
         // the two steps of a ring: then a sleeper is woken whatever its doorbell says.
-        self.tell_departure(if state == rank_state::DEAD { Bell::notify } else { Bell::ring });
+        let number = self.header().departures.fetch_add(1, Release).wrapping_add(1);
+        self.control(rank).life.departure.store(number, Relaxed);
+        self.ring_all(if state == rank_state::DEAD { Bell::notify } else { Bell::ring });
+        if let Some(turns) = Turns::of(self) {
+            turns.leave(self.places[rank]);
+        }
     }
 
     /// Publishes that `rank` matches no more messages, and tells everyone.
@@ -142,16 +174,23 @@ impl Job {
     /// A word that is none of them has been written over: the rank counts as attached, so that its process is watched
     /// and its end is told.
     pub(crate) fn state(&self, rank: usize) -> u32 {
+        self.state_at(self.places[rank])
+    }
+
+    /// The state of the rank at a place in the segment.
+    pub(crate) fn state_at(&self, place: usize) -> u32 {
         // SYNC departure
-        match self.control(rank).life.state.load(Acquire) {
+        match self.control_at(place).life.state.load(Acquire) {
             known @ rank_state::EMPTY..=rank_state::DEAD => known,
             _ => rank_state::ATTACHED,
         }
     }
 
-    /// Says by which word others make sure that they reach the memory of this process, which is to be `rank`.
+    /// Says by which word others make sure that they reach the memory of this process, which is to be `rank`, and which
+    /// of its threads that is.
     pub(crate) fn introduce(&self, rank: usize) {
         let (life, probe) = (&self.control(rank).life, Probe::of_this_process());
+        life.thread.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Relaxed);
         life.probe_address.store(probe.address, Relaxed);
         life.probe_value.store(probe.value, Relaxed);
     }

@@ -73,11 +73,25 @@ pub(crate) struct JobHeader {
     pub(crate) watchers: AtomicU32,
     /// Events that each rank's timeline holds; 0 if the job has no timelines.
     pub(crate) timeline_events: AtomicU32,
+    /// How the ranks are to behave: see [`modes`].
+    pub(crate) modes: AtomicU32,
+    /// 1 + the rank that has the turn, 0 for nobody (`turns.rs`).
+    pub(crate) turn: AtomicU32,
+    /// What turns are drawn from.
+    pub(crate) draws: AtomicU64,
     pub(crate) sleepers: Sleepers,
     /// Whose proposal holds in what ranks agreed on last.
     pub(crate) verdict: Verdict,
     /// 1 if the job goes on when a rank fails.
     pub(crate) survives: AtomicU32,
+}
+
+/// The bits of [`JobHeader::modes`].
+pub(crate) mod modes {
+    /// Every send waits for its receiver, every collective for all ranks.
+    pub(crate) const STRICT: u32 = 1;
+    /// Ranks take turns.
+    pub(crate) const CHAOS: u32 = 2;
 }
 
 /// Ranks that sleep or are about to, one bit each: who enters a collective looks here instead of at every doorbell.
@@ -113,6 +127,8 @@ pub(crate) struct RankControl {
     pub(crate) senders: Senders,
     pub(crate) status: StatusLine,
     pub(crate) awaited_peers: PeersLine,
+    /// Wakes the rank when it has the turn.
+    pub(crate) turn_bell: Doorbell,
     pub(crate) unreceived: Unreceived,
     /// Whether the rank is copying into or out of another one's memory.
     pub(crate) copying: Copying,
@@ -148,6 +164,10 @@ pub(crate) struct Life {
     pub(crate) recovered: AtomicU32,
     /// 1 if the rank has failed so as to end the whole job.
     pub(crate) aborts: AtomicU32,
+    /// The number of this rank's departure among all in the job, from 1; 0 before.
+    pub(crate) departure: AtomicU32,
+    /// The thread that attached, by the system's number: in a test it is not the first one of its process.
+    pub(crate) thread: AtomicU32,
     /// A word of the process by which others make sure that they reach its memory, valid when state is ATTACHED.
     pub(crate) probe_address: AtomicU64,
     /// What that word says.
@@ -246,6 +266,9 @@ fixed_layout!(JobHeader {
     direct_from,
     watchers,
     timeline_events,
+    modes,
+    turn,
+    draws,
     sleepers,
     verdict,
     survives,
@@ -257,6 +280,7 @@ fixed_layout!(RankControl {
     senders,
     status,
     awaited_peers,
+    turn_bell,
     unreceived,
     copying,
     collective,
@@ -276,7 +300,9 @@ fixed_layout!(Life {
     probe_value,
     shrinking,
     recovered,
-    aborts
+    aborts,
+    departure,
+    thread,
 });
 fixed_layout!(Senders { bits });
 fixed_layout!(StatusLine {

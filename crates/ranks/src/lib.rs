@@ -36,6 +36,7 @@ mod address;
 mod attach;
 mod call_site;
 mod collective;
+mod diagnose;
 mod engine;
 mod envelope;
 mod error;
@@ -59,6 +60,7 @@ mod spawn;
 mod status;
 #[cfg(any(test, fuzzing))]
 mod testing;
+mod turns;
 mod world;
 
 pub use address::{ANY_SOURCE, ANY_TAG, AnySource, AnyTag, Destination, Source, Tag};

@@ -308,6 +308,16 @@ impl<M> Unexpected<M> {
         self.by_source[source].take(at).map(|arrival| (arrival.envelope, arrival.message))
     }
 
+    /// Removes a message from `source`; false if it is not there.
+    pub(crate) fn withdraw(&mut self, source: usize, is_it: impl Fn(&M) -> bool) -> bool {
+        let Some((at, _)) = self.by_source[source].find(|arrival| is_it(&arrival.message)) else {
+            return false;
+        };
+        self.by_source[source].take(at);
+        self.live -= 1;
+        true
+    }
+
     fn locate(&self, pattern: &Pattern) -> Option<(usize, usize)> {
         if self.live == 0 {
             return None;

@@ -186,6 +186,7 @@ impl World {
     /// Checks where a message is to go.
     #[inline]
     pub(crate) fn check_destination(&self, to: Destination, caller: Caller) -> Result<()> {
+        self.next_turn();
         self.check_rank(to.rank, caller)?;
         self.check_tag(Some(to.tag), caller)
     }
@@ -193,6 +194,7 @@ impl World {
     /// Checks where a message is to come from.
     #[inline]
     pub(crate) fn check_source(&self, from: Source, caller: Caller) -> Result<()> {
+        self.next_turn();
         from.rank.map_or(Ok(()), |rank| self.check_rank(rank, caller))?;
         self.check_tag(from.tag, caller)
     }
@@ -223,7 +225,7 @@ impl World {
         };
         let synchronous = if mode == Mode::Synchronous { FLAG_SYNCHRONOUS } else { 0 };
         Envelope {
-            flags: object | synchronous,
+            flags: object | synchronous | self.message_flags,
             context,
             source: self.rank() as u16,
             call_site: self.engine.borrow().call_sites.intern(caller.at),
@@ -439,6 +441,15 @@ pub(crate) fn type_hash<T: 'static>() -> u32 {
     let mut words = Words(0);
     std::any::TypeId::of::<T>().hash(&mut words);
     (words.0 ^ (words.0 >> 32)) as u32
+}
+
+/// The name of the element type with this number, if it is one of those that are sent most.
+pub(crate) fn common_type(hash: u32) -> Option<&'static str> {
+    macro_rules! table {
+        ($($name:ty),+) => { [$((type_hash::<$name>(), stringify!($name))),+] };
+    }
+    let table = table!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, bool, char);
+    table.iter().find(|(known, _)| *known == hash).map(|(_, name)| *name)
 }
 
 #[inline]

@@ -161,6 +161,7 @@ impl Message<'_> {
     /// `MPI_Mrecv`.
     #[track_caller]
     pub fn recv<T: Pod>(mut self, buffer: &mut [T]) -> Result<Status> {
+        self.world.next_turn();
         let caller = Caller::new("recv");
         let Some(kept) = self.kept.take() else { unreachable!("only `recv` and `drop` take the message") };
         let mut engine = self.world.engine.borrow_mut();
@@ -178,6 +179,7 @@ impl Message<'_> {
     /// `MPI_Mrecv`.
     #[track_caller]
     pub fn recv_vec<T: Pod + Send>(mut self) -> Result<(Vec<T>, Status)> {
+        self.world.next_turn();
         let caller = Caller::new("recv_vec");
         let Some(kept) = self.kept.take() else { unreachable!("only `recv` and `drop` take the message") };
         let mut engine = self.world.engine.borrow_mut();

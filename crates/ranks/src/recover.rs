@@ -55,7 +55,9 @@ impl World {
     /// ```
     #[track_caller]
     pub fn shrink(mut self) -> Result<Self> {
-        let next = self.engine.get_mut().shrink(Caller::new("shrink"))?;
+        let caller = Caller::new("shrink");
+        self.next_turn();
+        let next = self.engine.get_mut().shrink(caller)?;
         self.attachment.job = next.job;
         self.attachment.rank = next.rank;
         self.context = context_of(next.world_number());
@@ -88,6 +90,7 @@ impl World {
     /// ```
     #[track_caller]
     pub fn agree(&self, flag: bool) -> Result<Agreement> {
+        self.next_turn();
         let caller = Caller::new("agree");
         let mut engine = self.engine.borrow_mut();
         let agreed = engine.agree(AGREE, flag.into(), |left, right| left & right, caller)?;
@@ -104,6 +107,7 @@ impl World {
     ///
     /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Segment`](crate::Error::Segment).
     pub fn alive(&self) -> Result<Vec<usize>> {
+        self.next_turn();
         self.engine.borrow_mut().ranks_with(None)
     }
 
@@ -117,6 +121,7 @@ impl World {
     /// # MPI
     /// `MPI_Comm_get_failed`.
     pub fn failed(&self) -> Result<Vec<usize>> {
+        self.next_turn();
         self.engine.borrow_mut().ranks_with(Some(Departure::Failed))
     }
 
@@ -156,6 +161,7 @@ impl World {
     /// # Ok::<(), ranks::Error>(())
     /// ```
     pub fn acknowledge(&self) -> Result<Vec<usize>> {
+        self.next_turn();
         self.engine.borrow_mut().acknowledge()
     }
 }

@@ -205,12 +205,15 @@ impl<O> Request<'_, O> {
     /// # MPI
     /// `MPI_Wait`.
     pub fn wait(mut self) -> Result<O> {
+        self.world.next_turn();
         let blocked = self.blocked("wait");
         let world = self.world;
         let mut engine = world.engine.borrow_mut();
         let outcome = engine.wait_until(blocked, |engine| {
-            if let State::Receive(id) = self.state {
-                engine.fail_if_hopeless(id);
+            match self.state {
+                State::Receive(id) => engine.fail_if_hopeless(id),
+                State::Send(id) => engine.fail_send_if_hopeless(id),
+                State::Complete(_) | State::Taken => {}
             }
             self.take(engine)
         })?;
@@ -228,6 +231,7 @@ impl<O> Request<'_, O> {
     /// # MPI
     /// `MPI_Test`, which also completes the request: here `wait` does.
     pub fn test(&mut self) -> Result<bool> {
+        self.world.next_turn();
         let mut engine = self.world.engine.borrow_mut();
         if !self.is_complete(&engine) {
             engine.progress()?;
@@ -260,6 +264,7 @@ impl<O> Request<'_, O> {
     /// # Ok::<(), ranks::Error>(())
     /// ```
     pub fn cancel(mut self) -> Result<Cancel<O>> {
+        self.world.next_turn();
         if let State::Receive(id) = self.state
             && self.world.engine.borrow_mut().cancel_receive(id)
         {
@@ -380,6 +385,7 @@ pub fn wait_any<O>(requests: &mut Vec<Request<'_, O>>) -> Result<(usize, O)> {
             at,
         });
     };
+    world.next_turn();
     let open = &*requests;
     let peers = |engine: &Engine| {
         let mut ranks = Ranks::default();

@@ -257,6 +257,7 @@ impl<O> ScopedRequest<'_, O> {
     /// # MPI
     /// `MPI_Test`, which also completes the request: here `wait` does.
     pub fn test(&mut self) -> Result<bool> {
+        self.pending.world.next_turn();
         let mut engine = self.pending.world.engine.borrow_mut();
         engine.progress()?;
         engine.notice_departures()?;
@@ -315,6 +316,7 @@ impl Pending<'_> {
     /// Blocks until the operation is complete and takes its outcome.
     #[inline]
     fn wait(&self, number: u32, operation: Operation) -> Result<Option<Status>> {
+        self.world.next_turn();
         let mut engine = self.world.engine.borrow_mut();
         self.wait_with(&mut engine, number, operation)
     }
@@ -336,7 +338,7 @@ impl Pending<'_> {
             Operation::Receive(id) => engine.blocked_in_receive(self.caller, id),
         };
         let outcome = engine.wait_until(blocked, |engine| match operation {
-            Operation::Send(id) => engine.take_send(id).map(|outcome| outcome.map(|_| None)),
+            Operation::Send(id) => engine.await_send(id).map(|outcome| outcome.map(|_| None)),
             Operation::Receive(id) => engine.await_status(id).map(|outcome| outcome.map(Some)),
         })?;
         self.operations.borrow_mut().forget(number);

@@ -3,15 +3,23 @@
 
 #![cfg_attr(not(test), allow(dead_code, reason = "fuzzers need no threads"))]
 
+#[cfg(test)]
+mod chaos;
 pub(crate) mod damage;
+#[cfg(test)]
+mod strict;
 mod watchdog;
+#[cfg(test)]
+mod watched;
 
 use std::panic::resume_unwind;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use crate::attach::Attachment;
 use crate::job::Job;
 use crate::launch::in_process;
+use crate::turns::Turns;
 use crate::world::World;
 
 /// Runs `body` as `ranks` ranks, and passes on the first panic.
@@ -19,11 +27,20 @@ pub(crate) fn run(ranks: usize, body: impl Fn(&World) + Sync) {
     run_in(Box::leak(Box::new(in_process(ranks).unwrap())), body);
 }
 
+/// The same in a job with these of [`crate::layout::modes`].
+fn run_in_modes(modes: u32, ranks: usize, body: impl Fn(&World) + Sync) {
+    let job: &'static Job = Box::leak(Box::new(in_process(ranks).unwrap()));
+    job.header().modes.store(modes, Relaxed);
+    run_in(job, body);
+}
+
 /// Like [`run`]. Lanes borrow the mapping for as long as the process lives, as in a real rank.
 pub(crate) fn run_in(job: &'static Job, body: impl Fn(&World) + Sync) {
     let ranks = job.geometry().ranks;
     let rank = |rank| {
-        let world = World::attached(Attachment::of_thread(job, rank));
+        let attachment = Attachment::of_thread(job, rank);
+        Turns::of(job).into_iter().for_each(|turns| turns.join(rank));
+        let world = World::attached(attachment);
         body(&world);
     };
     thread::scope(|scope| {

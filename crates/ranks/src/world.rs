@@ -3,10 +3,12 @@
 use std::cell::{Cell, RefCell};
 
 use crate::attach::{self, Attachment};
-use crate::engine::publish::Blocked;
 use crate::engine::{Caller, Engine};
+use crate::envelope::FLAG_SYNCHRONOUS;
 use crate::error::{Error, Result};
 use crate::launch::RETURNED_ERROR;
+use crate::layout::modes;
+use crate::turns::Turns;
 
 /// Context of the world's point-to-point messages; collectives use the next number. Communicators made later
 /// get pairs of their own.
@@ -45,6 +47,10 @@ pub(crate) fn context_of(world: u32) -> u32 {
 pub struct World {
     pub(crate) engine: RefCell<Engine>,
     pub(crate) context: u32,
+    /// Flags of every message: SYNCHRONOUS under `--strict`.
+    pub(crate) message_flags: u16,
+    /// This rank runs only when it has the turn.
+    takes_turns: bool,
     pub(crate) attachment: Attachment,
     finalized: Cell<bool>,
 }
@@ -76,7 +82,15 @@ pub fn init() -> Result<World> {
 impl World {
     pub(crate) fn attached(attachment: Attachment) -> Self {
         let engine = RefCell::new(Engine::new(attachment.job, attachment.rank));
-        Self { engine, context: WORLD_CONTEXT, attachment, finalized: Cell::new(false) }
+        let message_flags = if attachment.job.has_mode(modes::STRICT) { FLAG_SYNCHRONOUS } else { 0 };
+        Self {
+            engine,
+            context: WORLD_CONTEXT,
+            message_flags,
+            takes_turns: attachment.job.has_mode(modes::CHAOS),
+            attachment,
+            finalized: Cell::new(false),
+        }
     }
 
     /// This process's number, from 0 to `size() - 1`. Never blocks.
@@ -134,10 +148,26 @@ impl World {
         if self.finalized.replace(true) {
             return Ok(());
         }
+        self.next_turn();
         let mut engine = self.engine.borrow_mut();
-        let outcome = engine.leave(Blocked::in_finalize(caller, self.context));
+        let outcome = engine.leave(caller);
         attach::detach(&self.attachment);
         outcome
+    }
+
+    /// Every call into the library begins with it: under `--chaos` the place where others may run.
+    #[inline]
+    pub(crate) fn next_turn(&self) {
+        if self.takes_turns {
+            self.end_turn();
+        }
+    }
+
+    #[cold]
+    fn end_turn(&self) {
+        if let Some(turns) = Turns::of(self.attachment.job) {
+            turns.next(self.attachment.job.place(self.attachment.rank));
+        }
     }
 
     /// Checks a rank that a caller named.

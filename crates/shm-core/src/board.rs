@@ -125,6 +125,32 @@ impl Place {
     }
 }
 
+/// What a participant has said of itself, for a look from outside. Out of date as soon as it is returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The last round that it has done with.
+    pub done: u64,
+    /// The last round in which it has shown something, 0 for none.
+    pub shown: u64,
+    /// What it believed that round to be.
+    pub topic: Topic,
+}
+
+impl Place {
+    /// How far the participant has come.
+    pub fn look(&self) -> Seen {
+        // SYNC board-done
+        let done = self.progress.done.load(Ordering::Acquire);
+        // SYNC board-show
+        let rounds = self.cells.iter().map(|cell| (cell.round.load(Ordering::Acquire), cell));
+        let last = rounds.max_by_key(|(round, _)| *round);
+        let (shown, topic) = last.map_or((0, [0; 2]), |(round, cell)| {
+            (round, [0, 1].map(|word| cell.topic[word].load(Ordering::Relaxed)))
+        });
+        Seen { done, shown, topic }
+    }
+}
+
 impl Default for Place {
     fn default() -> Self {
         Self::new()

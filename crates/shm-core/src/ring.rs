@@ -165,6 +165,11 @@ impl<'a> Ring<'a> {
         Self { header, cells, bytes }
     }
 
+    /// Cells that the consumer has read, as far as it has published that; for a look from outside.
+    pub fn read_cells(&self) -> u64 {
+        self.header.head.load(Ordering::Relaxed)
+    }
+
     /// The longest payload: an empty ring always has room for it (Invariant 3), even when the payload has to
     /// skip the end of the byte ring.
     pub fn max_payload(&self) -> usize {

@@ -132,6 +132,12 @@ impl Doorbell {
         fence(SeqCst);
         (number % 2 == 1 && parked && same).then_some(number)
     }
+
+    /// Whether the owner has prepared to sleep and nobody has rung since. Out of date as soon as it is returned,
+    /// unless the caller knows that nobody rings now.
+    pub fn is_parked(&self) -> bool {
+        self.state.load(Acquire) == PARKED
+    }
 }
 
 impl Default for Doorbell {

@@ -62,6 +62,7 @@ pub(super) fn job(
     let mut plan = Plan::new(rank_plans(&options, common, programs, &counts, &mut notes));
     plan.cores = Some(machine.used(&placement));
     plan.memory = options.placement.memory();
+    options.checks.apply(&mut plan);
     options.streams.apply(&mut plan)?;
     options.debugging.apply(&mut plan)?;
     options.settings.apply(&mut plan)?;

@@ -10,6 +10,7 @@
 //! | variables of the ranks | `environment.rs` |
 //! | output and input | `streams.rs`, `pattern.rs` |
 //! | time limits, failures | `ending.rs` |
+//! | hangs, strictness, chaos | `checks.rs` |
 //! | debuggers and other wrappers | `debug.rs` |
 //! | settings of the library | `settings.rs` |
 //! | machines | `hosts.rs` |
@@ -17,6 +18,7 @@
 //! | statistics, timelines | `seeing.rs` |
 //! | options of other launchers that mean nothing here | `foreign.rs` |
 
+mod checks;
 #[cfg(test)]
 mod compatibility;
 mod debug;
@@ -151,6 +153,8 @@ struct JobOptions {
     streams: streams::Streams,
     #[command(flatten)]
     endings: ending::Endings,
+    #[command(flatten)]
+    checks: checks::Checks,
     #[command(flatten)]
     debugging: debug::Debugging,
     #[command(flatten)]

@@ -23,6 +23,7 @@ pub(crate) struct Shmrun {
     mark: String,
     directory: PathBuf,
     input: Option<Vec<u8>>,
+    keeps_input: bool,
 }
 
 /// `shmrun` at work.
@@ -64,28 +65,40 @@ pub(crate) fn shmrun<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Ite
     command.args(arguments).current_dir(&directory).env(MARK, &mark);
     // The tests read messages, not backtraces.
     command.env("RUST_BACKTRACE", "0");
-    Shmrun { command, mark, directory, input: None }
+    Shmrun { command, mark, directory, input: None, keeps_input: false }
 }
 
-/// `shmrun` with a line of arguments without quotes, where `misbehave` stands for the test program.
+/// `shmrun` with a line of arguments without quotes, where `misbehave` and `stuck` stand for the test programs.
 pub(crate) fn line(arguments: &str) -> Shmrun {
-    shmrun(arguments.split_whitespace().map(|word| if word == "misbehave" { misbehave() } else { word }))
+    shmrun(arguments.split_whitespace().map(|word| match word {
+        "misbehave" => misbehave(),
+        "stuck" => stuck(),
+        word => word,
+    }))
 }
 
 /// The program of examples/misbehave.rs.
 pub(crate) fn misbehave() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "shmrun", "--example", "misbehave"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "cannot build the test program");
-        let directory = Path::new(env!("CARGO_BIN_EXE_shmrun")).parent().unwrap();
-        directory.join("examples/misbehave").to_str().unwrap().to_owned()
-    })
+    PATH.get_or_init(|| example("misbehave"))
+}
+
+/// The program of examples/stuck.rs.
+pub(crate) fn stuck() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| example("stuck"))
+}
+
+fn example(name: &str) -> String {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "shmrun", "--example", name]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success(), "cannot build the test program");
+    let directory = Path::new(env!("CARGO_BIN_EXE_shmrun")).parent().unwrap();
+    directory.join("examples").join(name).to_str().unwrap().to_owned()
 }
 
 impl Shmrun {
@@ -96,6 +109,12 @@ impl Shmrun {
 
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
+        self
+    }
+
+    /// An input that stays open and empty until [`Running::write`] is called.
+    pub(crate) fn open_input(mut self) -> Self {
+        self.keeps_input = true;
         self
     }
 
@@ -117,7 +136,7 @@ impl Shmrun {
 
     pub(crate) fn start(mut self) -> Running {
         let described = format!("{:?}", self.command);
-        if self.input.is_some() {
+        if self.input.is_some() || self.keeps_input {
             self.command.stdin(Stdio::piped());
         } else {
             self.command.stdin(Stdio::null());
@@ -161,6 +180,40 @@ impl Running {
         output.thread.join().unwrap();
         fs::remove_dir_all(directory).unwrap();
         String::from_utf8_lossy(&text.lock().unwrap()).into_owned()
+    }
+
+    /// Blocks until the standard error contains `text`.
+    pub(crate) fn await_errors(&mut self, text: &str) {
+        let begin = Instant::now();
+        while !self.errors.text().contains(text) {
+            if begin.elapsed() > WATCHDOG || self.child.try_wait().unwrap().is_some() {
+                self.give_up(&format!("did not say {text:?}"));
+            }
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Writes to the input of a run that keeps it open, and closes it.
+    pub(crate) fn write(&mut self, text: &str) {
+        self.child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The process of a rank, once there is one that runs this program.
+    pub(crate) fn rank(&self, rank: usize, program: &str) -> Pid {
+        let begin = Instant::now();
+        let variable = format!("SHMRUN_RANK={rank}\0");
+        let is_it = |pid: &i32| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            command.starts_with(program.as_bytes())
+                && environment.windows(variable.len()).any(|window| window == variable.as_bytes())
+        };
+        loop {
+            if let Some(pid) = self.processes().into_iter().find(is_it) {
+                return Pid::from_raw(pid).unwrap();
+            }
+            assert!(begin.elapsed() < WATCHDOG, "no rank {rank} of {}", self.described);
+        }
     }
 
     /// Processes of this run, `shmrun` and its guard included.

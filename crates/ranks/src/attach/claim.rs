@@ -13,6 +13,7 @@ use crate::job::Job;
 use crate::launch::environment::{CONTROL_FD, JOB, SEGMENT_FD, SIZE, job_text};
 use crate::launch::{self, Record, proc, process};
 use crate::layout::{Geometry, JOB_FORMAT, rank_state};
+use crate::turns::Turns;
 
 /// This process as a rank of a job.
 #[derive(Clone, Copy)]
@@ -56,6 +57,9 @@ fn attach_once() -> Result<Attachment, AttachError> {
     let attachment = Attachment { job: Box::leak(Box::new(job)), rank, control };
     hooks::arm(attachment)?;
     attachment.report(Record::Attached { rank: rank as u32, pid: std::process::id() });
+    if let Some(turns) = Turns::of(attachment.job) {
+        turns.join(rank);
+    }
     Ok(attachment)
 }
 

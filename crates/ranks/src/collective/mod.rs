@@ -21,7 +21,7 @@ mod reduce;
 mod round;
 
 pub use gather::Varying;
-pub(crate) use round::End;
+pub(crate) use round::{End, operation_and_site};
 
 use std::ops::Range;
 
@@ -104,6 +104,7 @@ impl<'w> Collective<'w> {
         root: Option<usize>,
         bytes: usize,
     ) -> Result<Self> {
+        world.next_turn();
         let caller = Caller::new(kind.name());
         if let Some(root) = root {
             world.check_rank(root, caller)?;

@@ -45,7 +45,8 @@ fn same(left: Topic, right: Topic) -> bool {
 }
 
 impl Collective<'_> {
-    /// Begins the next round by showing `payload`. Blocks while a rank may still be reading what lies there.
+    /// Begins the next round by showing `payload`. Blocks while a rank may still be reading what lies there, and under
+    /// `--strict` until all ranks have begun the round.
     #[inline]
     pub(crate) fn show(&self, payload: &[u8]) -> Result<()> {
         self.show_both(payload, &[])
@@ -61,13 +62,22 @@ impl Collective<'_> {
         }
         engine.board()?.show(self.topic, [first, second]);
         engine.wake_waiting();
+        if engine.strict {
+            drop(engine);
+            return self.hear_all();
+        }
         Ok(())
     }
 
-    /// Begins the next round without showing anything.
+    /// Begins the next round without showing anything; under `--strict` all ranks show something.
     #[inline]
     pub(crate) fn pass(&self) -> Result<()> {
-        self.world.engine.borrow_mut().board()?.pass(self.topic);
+        let mut engine = self.world.engine.borrow_mut();
+        if engine.strict {
+            drop(engine);
+            return self.show(&[]);
+        }
+        engine.board()?.pass(self.topic);
         Ok(())
     }
 
@@ -187,6 +197,11 @@ impl Collective<'_> {
         engine.collectives_ended = Some(Box::new(End::Disagreement(error.clone())));
         error.into()
     }
+}
+
+/// The operation and the call site that a topic speaks of, by their numbers.
+pub(crate) fn operation_and_site([what, _]: Topic) -> (u32, u16) {
+    ((what & 0xff) as u32, ((what & SITE_MASK) >> SITE_SHIFT) as u16)
 }
 
 fn describe(engine: &Engine, [what, bytes]: Topic) -> CollectiveCall {

@@ -51,7 +51,9 @@ use crate::engine::slab::Slab;
 use crate::engine::wait::Patience;
 use crate::error::{CallSite, Error};
 use crate::job::Job;
+use crate::layout::modes;
 use crate::matching::{Posted, Unexpected};
+use crate::turns::Turns;
 
 /// Names an operation for as long as it is under way.
 pub(crate) type OperationId = u32;
@@ -110,6 +112,10 @@ pub(crate) struct Engine {
     /// Why there can be no more collectives in this world, if so.
     pub(crate) collectives_ended: Option<Box<crate::collective::End>>,
     membership: Membership,
+    /// Every send waits for its receiver, every collective for all ranks.
+    pub(crate) strict: bool,
+    /// This rank runs only when it has the turn.
+    turns: Option<Turns<'static>>,
     patience: Patience,
     departures_seen: u32,
     departed: Vec<bool>,
@@ -137,14 +143,13 @@ impl Engine {
         let size = job.size();
         let words = geometry.ranks.div_ceil(64);
         let cores = job.header().cores.load(Relaxed) as usize;
-        let direct_from = job.header().direct_from.load(Relaxed).max(1);
         let mut engine = Self {
             job,
             rank,
             size,
             ring_limit: geometry.ring_limit,
             ring_below: geometry.ring_limit + 1,
-            eager_limit: (geometry.chunk_bytes as u64).min(direct_from - 1),
+            eager_limit: job.eager_limit(),
             unexpected_bound: job.header().unexpected_bound.load(Relaxed),
             call_sites: CallSites::new(job),
             links: (0..size).map(|other| Link::new(job, other)).collect(),
@@ -153,7 +158,7 @@ impl Engine {
             announced: vec![0; words],
             outgoing: Vec::new(),
             lender: None,
-            direct: Direct::new(direct_from, size <= cores),
+            direct: Direct::new(job.direct_from(), size <= cores),
             sends: Slab::new(),
             receives: Receives::default(),
             posted: Posted::new(size),
@@ -164,7 +169,9 @@ impl Engine {
             board_begins: (0, 0),
             collectives_ended: None,
             membership: Membership::new(job, rank, 0, 0),
-            patience: Patience::new(size, cores),
+            strict: job.has_mode(modes::STRICT),
+            turns: Turns::of(job),
+            patience: if job.has_mode(modes::CHAOS) { Patience::NONE } else { Patience::new(size, cores) },
             departures_seen: 0,
             departed: vec![false; size],
             others: size - 1,

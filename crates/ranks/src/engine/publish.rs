@@ -33,7 +33,7 @@ enum Awaits<'a> {
     Entry,
     /// That one of several operations is complete; tells the ranks that these wait for.
     OneOf(&'a dyn Fn(&Engine) -> Ranks),
-    /// That everything sent is out.
+    /// That the peer receives what this rank has sent, so that this one may leave.
     Departure,
     /// That all these ranks come to the same agreement.
     Agreement(&'a dyn Fn(&Engine) -> Ranks),
@@ -103,11 +103,6 @@ impl<'a> Blocked<'a> {
         let outlives = matches!(self.awaits, Awaits::Departure | Awaits::Agreement(_));
         (!outlives).then_some((self.caller, self.context))
     }
-
-    /// Until this rank may leave.
-    pub(crate) fn in_finalize(caller: Caller, context: u32) -> Self {
-        Self { caller, awaits: Awaits::Departure, peer: None, tag: None, context, bytes: 0 }
-    }
 }
 
 /// What a call has published of itself.
@@ -134,6 +129,22 @@ impl Engine {
     pub(crate) fn blocked_in_receive(&self, caller: Caller, id: OperationId) -> Blocked<'static> {
         let Some(receive) = self.receives.get(id) else { return Blocked::in_return(caller) };
         Blocked::in_receive(Caller { at: receive.caller.at, ..caller }, &receive.pattern, 0)
+    }
+
+    /// In the wait for what has to be done before this rank may leave: the first send that is not out, or a rank
+    /// with which a message is under way.
+    pub(super) fn blocked_in_leaving(&self, caller: Caller) -> Blocked<'static> {
+        let unsettled = || self.links.iter().position(|link| !link.is_settled());
+        let blocked = match self.first_unfinished() {
+            Some(id) => self.blocked_in_send(caller, id),
+            None => Blocked { peer: unsettled(), ..Blocked::in_return(caller) },
+        };
+        Blocked { awaits: Awaits::Departure, ..blocked }
+    }
+
+    /// The first send to another rank that is not out of its buffer.
+    pub(super) fn first_unfinished(&self) -> Option<OperationId> {
+        self.sends.position(|send| !send.is_complete() && send.destination != self.rank)
     }
 
     /// Says in short what this rank waits for.
@@ -179,10 +190,9 @@ impl Engine {
                 (awaits::ONE_OF, None)
             }
             Awaits::OneOf(_) | Awaits::Agreement(_) => (awaits::UNKNOWN, None),
-            Awaits::Departure => match self.unfinished_peer() {
-                Some(peer) => (awaits::RECEIVER, Some(peer)),
-                None => (awaits::UNKNOWN, None),
-            },
+            Awaits::Departure => {
+                (if blocked.peer.is_some() { awaits::RECEIVER } else { awaits::UNKNOWN }, blocked.peer)
+            }
             Awaits::Nothing => (awaits::UNKNOWN, None),
         };
         line.operation.store(operation_number(blocked.caller.operation), Relaxed);
@@ -226,12 +236,5 @@ impl Engine {
         }
         list.listed.store(self.unexpected.len().min(UNRECEIVED_LISTED) as u32, Relaxed);
         list.count.store(u32::try_from(self.unexpected.len()).unwrap_or(u32::MAX), Relaxed);
-    }
-
-    /// A rank that has to do something before this one may leave.
-    fn unfinished_peer(&self) -> Option<usize> {
-        let send = self.sends.iter().find(|send| !send.is_complete() && send.destination != self.rank);
-        let unsettled = || self.links.iter().position(|link| !link.is_settled());
-        send.map(|send| send.destination).or_else(unsettled)
     }
 }

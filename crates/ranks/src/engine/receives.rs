@@ -9,6 +9,7 @@ use crate::call_site::CallSites;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::matching::Pattern;
+use crate::p2p::common_type;
 use crate::status::Status;
 
 /// What type of elements a receive expects.
@@ -231,10 +232,10 @@ fn mismatch(receive: &Receive, envelope: &Envelope, sites: &CallSites) -> Error 
     Error::TypeMismatch {
         operation: receive.caller.operation,
         expected: receive.expected.name,
-        found: if envelope.is_object() {
-            "an object (sent by send_object)"
-        } else {
-            "elements of another type"
+        found: match common_type(envelope.element_type) {
+            _ if envelope.is_object() => "an object (sent by send_object)",
+            Some(name) if name != receive.expected.name => name,
+            _ => "elements of another type",
         },
         source_rank: envelope.source.into(),
         tag: envelope.tag,

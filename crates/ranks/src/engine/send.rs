@@ -458,6 +458,14 @@ impl Engine {
         self.finish_send(id);
     }
 
+    /// Gives a send to this rank itself up that no receive has matched.
+    pub(super) fn withdraw_send_to_self(&mut self, id: OperationId, failure: Error) {
+        let is_it = |kept: &Kept| matches!(kept, Kept::FromSelf(send) if *send == id);
+        if self.unexpected.withdraw(self.rank, is_it) {
+            self.fail_send(id, failure);
+        }
+    }
+
     /// Gives all sends to `destination` up that it has not matched: it matches no more.
     pub(super) fn fail_unmatched_sends(&mut self, destination: usize) {
         self.links[destination].queue.clear();
@@ -502,6 +510,12 @@ impl Engine {
             self.sends.remove(id);
         }
         Some(failure.map_or(Ok(payload), Err))
+    }
+
+    /// Like [`Engine::take_send`], for a caller that blocks until there is an outcome.
+    pub(crate) fn await_send(&mut self, id: OperationId) -> Option<Result<Outgoing>> {
+        self.fail_send_if_hopeless(id);
+        self.take_send(id)
     }
 
     /// Nobody asks for the outcome of `id` any more; the message is still sent, from a copy if it must.

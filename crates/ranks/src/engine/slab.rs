@@ -56,6 +56,12 @@ impl<T> Slab<T> {
         self.entries.iter().flatten()
     }
 
+    /// The number of the first operation that `is` so.
+    pub(crate) fn position(&self, is: impl Fn(&T) -> bool) -> Option<OperationId> {
+        let at = self.entries.iter().position(|entry| entry.as_ref().is_some_and(&is));
+        at.map(|at| at as OperationId)
+    }
+
     /// All numbers that may be in use now.
     pub(crate) fn numbers(&self) -> std::ops::Range<OperationId> {
         0..self.entries.len() as OperationId

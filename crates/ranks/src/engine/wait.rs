@@ -18,6 +18,7 @@ use crate::error::{Departure, Error, Result};
 use crate::layout::rank_state;
 use crate::matching::Pattern;
 use crate::status::Status;
+use crate::turns::Turns;
 
 /// Looks before the first yield while ranks <= cores. Longer than a round trip, shorter than what a wake-up of an
 /// idle processor costs (about 10 µs, docs/decisions/004-waiting.md).
@@ -40,12 +41,17 @@ pub(super) struct Patience {
     cores: u32,
     /// No more ranks than cores: everybody, always.
     core_per_rank: bool,
+    /// Yields of all ranks together that do not sleep.
+    yields: u32,
 }
 
 impl Patience {
     pub(super) fn new(ranks: usize, cores: usize) -> Self {
-        Self { cores: cores as u32, core_per_rank: ranks <= cores }
+        Self { cores: cores as u32, core_per_rank: ranks <= cores, yields: YIELDS }
     }
+
+    /// Nothing comes while this rank has the turn.
+    pub(super) const NONE: Self = Self { cores: 0, core_per_rank: false, yields: 0 };
 }
 
 /// What came of going to sleep.
@@ -119,6 +125,10 @@ impl Engine {
                 Ok(false) if backoff.snooze() => {}
                 Ok(false) => {
                     let published = published.get_or_insert_with(|| self.publish(&blocked));
+                    if self.turns.is_some() {
+                        // Sleeps have no limit then.
+                        self.publish_in_full(&blocked, published);
+                    }
                     match self.park_unless(&blocked, &mut done) {
                         Ok(Parked::Answered(answer)) => break Ok(answer),
                         Ok(Parked::Rung) => backoff.reset(),
@@ -139,11 +149,21 @@ impl Engine {
     }
 
     /// Finishes what is under way and says that this rank matches no more messages.
-    pub(crate) fn leave(&mut self, blocked: Blocked<'_>) -> Result<()> {
+    pub(crate) fn leave(&mut self, caller: Caller) -> Result<()> {
         // In this order: a sender that is told gives up what was not matched, so no answer may come after that.
-        self.wait_until(blocked, |engine| engine.has_answered_everything().then_some(()))?;
+        self.wait_until(self.blocked_in_leaving(caller), |engine| {
+            engine.has_answered_everything().then_some(())
+        })?;
         self.job.announce_leaving(self.rank);
-        self.wait_until(blocked, |engine| engine.has_finished_everything().then_some(()))?;
+        // What ends one wait may leave another one: then the rank says anew what it waits for.
+        while !self.has_finished_everything() {
+            let first = self.first_unfinished();
+            let over = |engine: &mut Self| {
+                let finished = engine.has_finished_everything();
+                (finished || engine.first_unfinished() != first).then_some(())
+            };
+            self.wait_until(self.blocked_in_leaving(caller), over)?;
+        }
         self.lost_send.take().map_or(Ok(()), Err)
     }
 
@@ -161,7 +181,7 @@ impl Engine {
 
     /// How often to yield before parking.
     fn yields(&self) -> u32 {
-        (YIELDS / self.awake().max(1)).max(FEWEST_YIELDS)
+        (self.patience.yields / self.awake().max(1)).max(FEWEST_YIELDS)
     }
 
     /// Ranks that do not sleep, at the time of the call.
@@ -222,6 +242,9 @@ impl Engine {
         bell: &Bell,
         doorbell: &Doorbell,
     ) -> Result<Parked<T>> {
+        if let Some(turns) = self.turns {
+            return self.sleep_out_of_turn(turns, done);
+        }
         // From here on a ring is not lost; what came before it has to be looked for once more: at once, and after
         // a nap for what was published without a fence.
         for sleep in [Bell::nap, |bell: &Bell, doorbell: &Doorbell| bell.park(doorbell, Some(LONGEST_SLEEP))]
@@ -236,6 +259,25 @@ impl Engine {
             }
         }
         Ok(Parked::Quiet)
+    }
+
+    /// Lets others run until something has happened for this rank, whose doorbell is prepared.
+    fn sleep_out_of_turn<T>(
+        &mut self,
+        turns: Turns<'static>,
+        done: &mut impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<Parked<T>> {
+        let (bell, doorbell) = (self.job.bell(self.rank), &self.job.control(self.rank).doorbell);
+        let outcome = self.look_around(done);
+        if !matches!(outcome, Ok(Parked::Quiet)) {
+            bell.cancel(doorbell);
+            return outcome;
+        }
+        let place = self.job.place(self.rank);
+        turns.end(place);
+        bell.park(doorbell, None);
+        turns.wait(place);
+        Ok(Parked::Rung)
     }
 
     /// Whether there is a reason not to sleep.
@@ -394,6 +436,16 @@ impl Engine {
         };
         if self.posted.cancel(source, id) {
             self.fail_receive(id, failure);
+        }
+    }
+
+    /// Fails a send to this rank itself that is waited for, completes only when it is received, and is not.
+    pub(crate) fn fail_send_if_hopeless(&mut self, id: OperationId) {
+        let Some(send) = self.sends.get(id) else { return };
+        let Caller { operation, at } = send.caller;
+        if send.destination == self.rank && !send.is_complete() {
+            let remedy = "post the receive first, with irecv";
+            self.withdraw_send_to_self(id, Error::WouldDeadlock { operation, remedy, at });
         }
     }
 

@@ -14,7 +14,8 @@ use super::error::LaunchError;
 use super::plan::Event;
 use super::{cores, proc};
 use crate::job::Job;
-use crate::layout::{Geometry, JOB_FORMAT, MAX_RANKS, NAME_PREFIX};
+use crate::layout::{Geometry, JOB_FORMAT, MAX_RANKS, NAME_PREFIX, modes};
+use crate::turns::Turns;
 
 /// From this length on a message is copied directly from process to process (docs/decisions/009-direct-lane.md), on
 /// machines where the system copies fast.
@@ -91,6 +92,16 @@ pub(super) fn job(id: u64, ranks: usize, cores: usize, tuning: &Tuning) -> Resul
         job.begin_watching().map_err(failed)?;
     }
     Ok(job)
+}
+
+/// Says how the ranks are to behave, before there are any.
+pub(super) fn set_modes(job: &Job, strict: bool, chaos: Option<u64>) {
+    let strict = if strict { modes::STRICT } else { 0 };
+    let takes_turns = if chaos.is_some() { modes::CHAOS } else { 0 };
+    job.header().modes.store(strict | takes_turns, Relaxed);
+    if let (Some(turns), Some(seed)) = (Turns::of(job), chaos) {
+        turns.plant(seed);
+    }
 }
 
 /// A job that starts no processes: of a process without a launcher, or of threads in a test.

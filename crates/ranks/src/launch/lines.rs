@@ -89,6 +89,14 @@ impl Lines {
         partial.bytes.extend_from_slice(&bytes[end + 1..]);
     }
 
+    /// Puts whole lines in that come from no stream.
+    pub(super) fn insert(&mut self, lines: &[u8]) {
+        if self.open.is_some() {
+            self.break_line();
+        }
+        self.ready.extend_from_slice(lines);
+    }
+
     /// A stream has ended: its last line is complete as it is.
     pub(super) fn end(&mut self, partial: &mut Partial, now: Instant) {
         if !partial.bytes.is_empty() {
@@ -360,6 +368,17 @@ mod tests {
         assert_eq!(streams.shown(), "last");
         streams.write(1, "more\n");
         assert_eq!(streams.shown(), "last\nmore\n");
+    }
+
+    #[test]
+    fn lines_of_the_launcher_stand_alone() {
+        let mut streams = Streams::new(true);
+        streams.write(0, "name? ");
+        streams.wait(PROMPT_DELAY);
+        streams.write(1, "half");
+        streams.lines.insert(b"note\n");
+        streams.write(1, " and half\n");
+        assert_eq!(streams.shown(), "[0] name? \nnote\n[1] half and half\n");
     }
 
     #[test]

@@ -31,11 +31,14 @@ pub(crate) mod environment;
 mod error;
 mod execute;
 mod guard;
+mod hang;
 mod input;
 mod jobs;
 mod label;
 mod leftovers;
 mod lines;
+mod lookout;
+mod memory;
 mod observation;
 mod output;
 mod plan;
@@ -45,6 +48,7 @@ pub(crate) mod process;
 mod program;
 mod rank;
 mod report;
+mod scene;
 mod signals;
 mod start;
 mod streams;
@@ -62,8 +66,12 @@ pub use error::LaunchError;
 pub use jobs::{Member, RunningJob, running};
 pub use label::{Label, LabelPart};
 pub use leftovers::leftover_names;
+#[cfg(any(test, fuzzing))]
+pub(crate) use lookout::now as snapshot;
 pub use observation::{Count, EventKind, Observation, RankObservation, SiteObservation, TimelineEvent};
-pub use plan::{Event, Input, Limits, Memory, OnFailure, Output, Plan, RankPlan, StreamPlan};
+pub use plan::{
+    Event, Hang, HangAction, Input, Limits, Memory, OnFailure, Output, Plan, RankPlan, StreamPlan,
+};
 #[cfg(any(test, fuzzing))]
 pub(crate) use position::of_all as positions;
 pub use position::{Doing, Position, Wait};

@@ -129,6 +129,14 @@ impl Forwarder {
         }
     }
 
+    /// Adds lines of the launcher's own to what goes to its standard error.
+    pub(super) fn say(&mut self, lines: &str) {
+        if let Some(sink) = self.sinks.iter_mut().find(|sink| sink.is_standard_error()) {
+            sink.lines.insert(lines.as_bytes());
+            sink.print();
+        }
+    }
+
     /// Shows prompts whose time has come. `now` is not later than the moment when the intakes were asked for more
     /// the last time: a line whose rest waits to be read is no prompt.
     pub(super) fn elapse(&mut self, now: Instant) {
@@ -233,6 +241,10 @@ impl Sink {
             sink.descriptor().map(|target| fstat(target).map(|stat| FileType::from_raw_mode(stat.st_mode)));
         sink.at_once = kind == Some(Ok(FileType::RegularFile));
         sink
+    }
+
+    fn is_standard_error(&self) -> bool {
+        matches!(self.target, Target::Stderr | Target::PrintError)
     }
 
     /// `None` if it is written to otherwise.

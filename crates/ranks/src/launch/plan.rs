@@ -22,6 +22,14 @@ pub struct Plan {
     pub cores: Option<usize>,
     /// On which nodes the memory of the ranks lies.
     pub memory: Memory,
+    /// What is done about a job that hangs.
+    pub hang: Hang,
+    /// Every send waits for its receiver, every collective for all ranks.
+    pub strict: bool,
+    /// One rank runs at a time, in an order that this seed gives.
+    pub chaos: Option<u64>,
+    /// Begins what is said while the job runs.
+    pub name: String,
     /// Where the ranks' output goes.
     pub output: Output,
     /// Which ranks read the standard input; it is empty for the others.
@@ -144,6 +152,10 @@ impl Plan {
             variables: Vec::new(),
             cores: None,
             memory: Memory::Inherited,
+            hang: Hang::default(),
+            strict: false,
+            chaos: None,
+            name: "ranks".to_owned(),
             output: Output::Descriptors,
             input: Input::Rank(0),
             limits: Limits::default(),
@@ -191,6 +203,32 @@ impl StreamPlan {
     /// To the stream of the same name of this process, as it is.
     pub fn shown() -> Self {
         Self { shown: true, ..Self::default() }
+    }
+}
+
+/// What is done about a job that hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hang {
+    /// What is done.
+    pub action: HangAction,
+    /// How long ranks wait before it counts as a hang.
+    pub after: Duration,
+}
+
+/// What is done about a job that hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HangAction {
+    /// Nothing: nobody looks.
+    Off,
+    /// It is said on the standard error, each finding once.
+    Warn,
+    /// The same, and a deadlock ends the job.
+    Kill,
+}
+
+impl Default for Hang {
+    fn default() -> Self {
+        Self { action: HangAction::Warn, after: Duration::from_secs(5) }
     }
 }
 

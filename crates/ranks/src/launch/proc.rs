@@ -32,6 +32,62 @@ pub(super) fn zombie_status(pid: u32) -> Option<i32> {
     zombie.then(|| stat_field(&stat, 52)).flatten().map(|status| status as i32)
 }
 
+/// What a process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Activity {
+    /// Its state by proc_pid_stat(5): R, S, D, T, t, Z ...
+    pub(super) state: char,
+    /// Processor time that all its threads have used, in clock ticks.
+    pub(super) ticks: u64,
+}
+
+/// What a process is doing, if it exists: one thread of it, if that does.
+pub(super) fn activity(pid: u32, thread: u32) -> Option<Activity> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks = stat_field(&stat, 14)? + stat_field(&stat, 15)?;
+    // The process's own line is that of its first thread, which may only wait for the others.
+    let own = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat"));
+    Some(Activity { state: own.ok().and_then(|own| state(&own)).or_else(|| state(&stat))?, ticks })
+}
+
+/// What a thread of a process sleeps in, as `reading its standard input`; `None` where the system does not say.
+pub(super) fn asleep_in(pid: u32, thread: u32) -> Option<String> {
+    let of_thread = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall"));
+    let call = of_thread.or_else(|_| fs::read_to_string(format!("/proc/{pid}/syscall"))).ok()?;
+    sleep(&call, |descriptor| {
+        let target = fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?;
+        Some(target.to_string_lossy().replace(char::is_control, "?"))
+    })
+}
+
+/// The same from the text of /proc/PID/syscall: the number of the call and its arguments.
+fn sleep(call: &str, file: impl Fn(u64) -> Option<String>) -> Option<String> {
+    let mut words = call.split_ascii_whitespace();
+    let number: i64 = words.next()?.parse().ok()?;
+    let argument = words.next().and_then(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    let named = |verb: &str| match argument {
+        Some(0) if verb == "reading" => "reading its standard input".to_owned(),
+        Some(descriptor) => format!("{verb} {}", file(descriptor).unwrap_or_else(|| "a file".to_owned())),
+        None => format!("{verb} a file"),
+    };
+    Some(match number {
+        libc::SYS_read | libc::SYS_readv | libc::SYS_pread64 => named("reading"),
+        libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 => named("writing"),
+        libc::SYS_nanosleep | libc::SYS_clock_nanosleep => "sleeping for a time".to_owned(),
+        libc::SYS_wait4 | libc::SYS_waitid => "waiting for a child process".to_owned(),
+        libc::SYS_futex => "waiting for another thread".to_owned(),
+        libc::SYS_ppoll | libc::SYS_pselect6 | libc::SYS_epoll_pwait => "waiting in poll".to_owned(),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll | libc::SYS_select | libc::SYS_epoll_wait => "waiting in poll".to_owned(),
+        libc::SYS_recvfrom | libc::SYS_recvmsg | libc::SYS_accept | libc::SYS_accept4 | libc::SYS_connect => {
+            "waiting for a socket".to_owned()
+        }
+        libc::SYS_flock => "waiting for a file lock".to_owned(),
+        number if number >= 0 => format!("asleep in system call {number}"),
+        _ => return None,
+    })
+}
+
 /// Whether a process is stopped (Ctrl-Z, SIGSTOP, a debugger) or has ended.
 pub(super) fn is_halted(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -79,5 +135,32 @@ mod tests {
         assert!(start_time(std::process::id()).is_some_and(|time| time > 0));
         assert_eq!(zombie_status(std::process::id()), None);
         assert!(!is_halted(std::process::id()));
+    }
+
+    #[test]
+    fn system_calls_are_put_into_words() {
+        let file = |descriptor: u64| Some(format!("file {descriptor}"));
+        let read = libc::SYS_read;
+        let told = |text: &str| sleep(text, file);
+        assert_eq!(
+            told(&format!("{read} 0x0 0x7f00 0x1000 0x0 0x7ffe 0x7f01")).unwrap(),
+            "reading its standard input"
+        );
+        assert_eq!(told(&format!("{read} 0x5 0x7f00")).unwrap(), "reading file 5");
+        assert_eq!(told("-1 0x7ffe 0x7f01"), None);
+        assert_eq!(told("running"), None);
+    }
+
+    #[test]
+    fn a_process_that_computes_uses_time() {
+        let used = || activity(std::process::id(), 0).unwrap().ticks;
+        let begin = (used(), std::time::Instant::now());
+        while used() == begin.0 {
+            assert!(begin.1.elapsed().as_secs() < 10);
+        }
+        // This thread runs; the first one waits for it.
+        let this = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        assert_eq!(activity(std::process::id(), this).unwrap().state, 'R');
+        assert_eq!(activity(u32::MAX, this), None);
     }
 }

@@ -116,6 +116,12 @@ impl RankProcesses {
         }
     }
 
+    /// The process that matters and has not ended: the program, or what is to become it.
+    pub(super) fn running(&self) -> Option<u32> {
+        let process = self.attached.as_ref().unwrap_or(&self.child);
+        process.ended.is_none().then_some(process.pid)
+    }
+
     /// Whether neither process runs: each is stopped, or has ended.
     pub(super) fn is_halted(&self) -> bool {
         let mut processes = iter::once(&self.child).chain(&self.attached);

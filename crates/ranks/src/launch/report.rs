@@ -11,6 +11,9 @@ use super::position::Position;
 /// The exit code of a launcher whose job took too long: that of timeout(1).
 const TIMED_OUT: i32 = 124;
 
+/// The exit code of a launcher that has ended a job for a deadlock.
+const HANG_CODE: i32 = 123;
+
 /// What the last words of a rank of [`crate::spawn()`] begin with when its body returned an error.
 pub(crate) const RETURNED_ERROR: &str = "returned an error";
 
@@ -58,6 +61,14 @@ pub struct Failure {
     pub last_words: Option<String>,
     /// Time since the start of the job.
     pub after: Duration,
+    /// The program that it ran.
+    pub program: String,
+    /// Whether other ranks ran other programs.
+    pub of_several_programs: bool,
+    /// What it was doing, where that is known.
+    pub doing: Option<String>,
+    /// Why the system killed it, where that is known.
+    pub cause: Option<String>,
 }
 
 /// How a job ended.
@@ -69,8 +80,14 @@ pub struct Outcome {
     pub recovered: Vec<Failure>,
     /// How long the job was allowed to take, if it took longer and was ended.
     pub timed_out: Option<Duration>,
+    /// What every rank did when the time was over, in words.
+    pub state: Option<String>,
+    /// Where the others were when a rank failed, in one line.
+    pub others: String,
     /// Where the ranks stood when the time was over or the first of them failed; without that one.
     pub positions: Vec<Position>,
+    /// The deadlock that ended the job, in words.
+    pub hang: Option<String>,
     /// The signal by which the user ended the job.
     pub interrupted: Option<i32>,
     /// How the process of each rank ended that the launcher had started.
@@ -112,6 +129,7 @@ impl Outcome {
     pub fn success(&self) -> bool {
         self.failure.is_none()
             && self.timed_out.is_none()
+            && self.hang.is_none()
             && !self.output_closed
             && self.output_error.is_none()
     }
@@ -127,6 +145,7 @@ impl Outcome {
         match &self.failure {
             _ if self.output_closed => 128 + Signal::PIPE.as_raw(),
             _ if self.output_error.is_some() => 125,
+            _ if self.hang.is_some() => HANG_CODE,
             _ if self.timed_out.is_some() => TIMED_OUT,
             Some(failure) => failure.exit_code(),
             None => 0,
@@ -140,11 +159,16 @@ impl Outcome {
                 "error: cannot write the output of the ranks: {error}\n  help: see the free space and the limits of where the output goes"
             ));
         }
-        if let Some(timeout) = self.timed_out {
+        if let Some(hang) = &self.hang {
             return Some(format!(
-                "error: the job did not end within {timeout:?}, its time limit{}{}",
-                others(self.stopped),
-                positions_text(&self.positions)
+                "error: {hang}\n  the job was ended, since nothing else can help (--hang=kill)"
+            ));
+        }
+        if let Some(timeout) = self.timed_out {
+            let state = self.state.as_deref().unwrap_or_default();
+            return Some(format!(
+                "error: the job did not end within {timeout:?}, its time limit{}\n{state}",
+                others(self.stopped)
             ));
         }
         let Some(failure) = &self.failure else { return self.recovery() };
@@ -153,7 +177,22 @@ impl Outcome {
             (_, Some(signal)) if failure.last_words.is_none() => {
                 Some(format!("the job was ended by {} after {}", name(signal), seconds(failure.after)))
             }
-            _ => Some(format!("error: {failure}{}", others(self.stopped))),
+            _ => Some(format!("error: {failure}{}", self.others_text(failure))),
+        }
+    }
+}
+
+impl Outcome {
+    /// What became of the other ranks; where they stood, unless the failure is an ordinary exit.
+    fn others_text(&self, failure: &Failure) -> String {
+        let stand = if failure.is_plain() || self.others.is_empty() {
+            String::new()
+        } else {
+            format!("\n    {}", self.others)
+        };
+        match (self.stopped, stand.is_empty()) {
+            (0, false) => format!("\n  other ranks:{stand}"),
+            (stopped, _) => format!("{}{stand}", others(stopped)),
         }
     }
 
@@ -171,10 +210,13 @@ impl fmt::Display for Failure {
         if let Some(words) = self.words() {
             write!(f, "\n  rank {}: {}", self.rank, words.replace('\n', "\n    "))?;
         }
-        match self.advice() {
-            Some(advice) => write!(f, "\n  {advice}"),
-            None => Ok(()),
+        if self.of_several_programs || !self.is_plain() && !self.program.is_empty() {
+            write!(f, "\n  program: {}", self.program)?;
         }
+        let doing = self.doing.iter().filter(|_| self.was_taken_by_surprise());
+        doing.into_iter().try_for_each(|doing| write!(f, "\n  {doing}"))?;
+        self.cause.iter().try_for_each(|cause| write!(f, "\n  cause: {cause}"))?;
+        self.advice().iter().try_for_each(|advice| write!(f, "\n  {advice}"))
     }
 }
 
@@ -189,6 +231,16 @@ impl Failure {
     /// Whether the program itself found something wrong: an assertion, mostly.
     pub(crate) fn is_panic(&self) -> bool {
         self.words().is_some_and(|words| words.starts_with("panicked"))
+    }
+
+    /// It has ended with an exit code, as programs do: one line says it all.
+    fn is_plain(&self) -> bool {
+        matches!(self.ended, Ended::Code(_)) && !self.attached && self.words().is_none()
+    }
+
+    /// It did not end by itself, or not where it should.
+    fn was_taken_by_surprise(&self) -> bool {
+        !self.is_plain() && self.words().is_none()
     }
 
     fn event(&self) -> String {
@@ -214,8 +266,14 @@ impl Failure {
     fn advice(&self) -> Option<&'static str> {
         match self.ended {
             _ if self.code.is_some() => None,
+            _ if self.cause.is_some() => Some(
+                "help: run fewer ranks, or raise the limit (docker run -m, systemd-run -p MemoryMax=, memory.max)",
+            ),
             Ended::Signal(libc::SIGKILL) => Some(
                 "help: somebody sent SIGKILL, or the system ran out of memory (see dmesg): run fewer ranks",
+            ),
+            Ended::Signal(libc::SIGABRT) if self.words().is_none() => Some(
+                "help: see what it printed before: it called abort(), or its stack overflowed (`ulimit -s` shows the limit)",
             ),
             Ended::Signal(libc::SIGBUS) => {
                 Some("help: memory behind a mapping ran out: see the free space with `df -h /dev/shm`")
@@ -226,17 +284,18 @@ impl Failure {
     }
 }
 
-/// A line for each rank.
-pub(crate) fn positions_text(positions: &[Position]) -> String {
-    positions.iter().map(|position| format!("\n    {position}")).collect()
-}
-
+/// What became of the other ranks.
 fn others(stopped: usize) -> String {
     match stopped {
         0 => String::new(),
         1 => "\n  other ranks: 1 was stopped".to_owned(),
         many => format!("\n  other ranks: {many} were stopped"),
     }
+}
+
+/// A line for each rank.
+pub(crate) fn positions_text(positions: &[Position]) -> String {
+    positions.iter().map(|position| format!("\n    {position}")).collect()
 }
 
 fn seconds(time: Duration) -> String {
@@ -282,6 +341,10 @@ mod tests {
             attached: false,
             last_words: None,
             after: Duration::from_millis(12_440),
+            program: String::new(),
+            of_several_programs: false,
+            doing: None,
+            cause: None,
         }
     }
 
@@ -321,6 +384,36 @@ mod tests {
         assert_eq!((outcome.success(), outcome.exit_code()), (true, 0));
         outcome.failure = Some(failure(Ended::Code(3), None));
         assert_eq!((outcome.success(), outcome.exit_code()), (false, 3));
+    }
+
+    #[test]
+    fn a_death_is_reported_with_its_circumstances() {
+        let failure = Failure {
+            attached: true,
+            program: "./solve".to_owned(),
+            doing: Some("it was in barrier at a.rs:1:1, waiting 0.2 s".to_owned()),
+            cause: Some("the memory limit: memory.events oom_kill 0 -> 1 (limit 2.0 GiB)".to_owned()),
+            ..failure(Ended::Signal(9), None)
+        };
+        let others = "ranks 0-2 in barrier at a.rs:1:1".to_owned();
+        let outcome = Outcome { failure: Some(failure), stopped: 3, others, ..Outcome::default() };
+        let expected = "\
+error: rank 3 was killed by signal 9 (SIGKILL) after 12.4 s
+  program: ./solve
+  it was in barrier at a.rs:1:1, waiting 0.2 s
+  cause: the memory limit: memory.events oom_kill 0 -> 1 (limit 2.0 GiB)
+  help: run fewer ranks, or raise the limit (docker run -m, systemd-run -p MemoryMax=, memory.max)
+  other ranks: 3 were stopped
+    ranks 0-2 in barrier at a.rs:1:1";
+        assert_eq!(outcome.message().unwrap(), expected);
+    }
+
+    #[test]
+    fn an_ordinary_exit_takes_one_line() {
+        let failure = Failure { program: "sh".to_owned(), ..failure(Ended::Code(3), None) };
+        let others = "rank 0 in no call".to_owned();
+        let outcome = Outcome { failure: Some(failure), others, ..Outcome::default() };
+        assert_eq!(outcome.message().unwrap(), "error: rank 3 exited with code 3 after 12.4 s");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::environment as name;
 use super::error::LaunchError;
 use super::execute::{self, Inheritance};
 use super::guard::Guard;
+use super::hang::Vigil;
 use super::plan::{Event, OnFailure, Output, Plan, RankPlan};
 use super::process::{self, FIRST_INHERITED};
 use super::program::{Program, Variable, own_variables, variable};
@@ -43,13 +44,15 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LaunchError> {
     let cores = plan.cores.unwrap_or_else(cores::available);
     let job = create::job(id, ranks, cores, &plan.tuning)?;
     job.set_survives(plan.on_failure == OnFailure::Continue);
+    create::set_modes(&job, plan.strict, plan.chaos);
     plan.tell(|| create::event(job.segment()));
+    let vigil = Vigil::new(&plan);
     let mut starter = Starter::new(&plan, id, job.segment().descriptor())?;
     let outcome = match starter.start_all() {
         Ok(()) => {
             let Starter { started, streams: Streams { forwarder, feeder, .. }, .. } = starter;
             let flow = Flow { output: forwarder, input: feeder };
-            Supervisor::new(job, id, started, flow, Orders::of(&plan, signals, begin)).run()
+            Supervisor::new(job, id, started, flow, vigil, Orders::of(&plan, signals, begin)).run()
         }
         Err(error) => {
             abandon(starter.started.ranks, id);

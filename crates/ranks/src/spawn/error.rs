@@ -14,19 +14,19 @@ pub enum SpawnError {
         /// Where `spawn` was called.
         at: String,
         /// The first failure.
-        failure: Failure,
+        failure: Box<Failure>,
         /// Where the other ranks stood then.
         positions: Vec<Position>,
     },
     /// The job took longer than it was allowed to, and was ended.
-    #[error("spawn at {at}: the job did not end within {timeout:?}{}", positions_text(positions))]
+    #[error("spawn at {at}: the job did not end within {timeout:?}\n{state}")]
     TimedOut {
         /// Where `spawn` was called.
         at: String,
         /// The time that it had.
         timeout: Duration,
-        /// Where the ranks stood when it was over.
-        positions: Vec<Position>,
+        /// What each rank did when it was over, one line for ranks that did the same, and why some can never go on.
+        state: String,
     },
     /// A child could not become a rank; it has printed why.
     #[error("spawn at {at}: rank {rank} could not join the job: see what it printed")]

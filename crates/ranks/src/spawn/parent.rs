@@ -12,7 +12,7 @@ use super::{SpawnError, child, harness};
 use crate::World;
 use crate::error::Result;
 use crate::launch::{
-    self, Ended, Input, LabelPart, LaunchError, Limits, OnFailure, Outcome, Output, Plan, RankPlan,
+    self, Ended, Failure, Input, LabelPart, LaunchError, Limits, OnFailure, Outcome, Output, Plan, RankPlan,
     StreamPlan,
 };
 
@@ -108,8 +108,8 @@ impl Spawn {
     /// use std::time::Duration;
     ///
     /// let both_receive = |world: &ranks::World| drop(world.recv_vec::<u8>(1 - world.rank()));
-    /// let error = ranks::Spawn::new(2).timeout(Duration::from_millis(500)).run(both_receive).unwrap_err();
-    /// assert!(error.to_string().contains("rank 0 waits in recv_vec"), "{error}");
+    /// let error = ranks::Spawn::new(2).timeout(Duration::from_secs(1)).run(both_receive).unwrap_err();
+    /// assert!(error.to_string().contains("deadlock (cycle of 2)"), "{error}");
     /// ```
     pub fn timeout(self, timeout: Duration) -> Self {
         self.maybe_timeout(Some(timeout))
@@ -237,7 +237,8 @@ fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result
     let at = call.site.clone();
     let positions = outcome.positions.clone();
     if let Some(timeout) = outcome.timed_out {
-        return Err(SpawnError::TimedOut { at, timeout, positions });
+        let state = outcome.state.clone().unwrap_or_default();
+        return Err(SpawnError::TimedOut { at, timeout, state });
     }
     // An assertion that failed is a failure of the caller's, whether or not the others went on without that rank.
     let panic = outcome.recovered.iter().find(|failure| failure.is_panic());
@@ -245,7 +246,9 @@ fn judge(outcome: &Outcome, call: &Call, command: String) -> std::result::Result
         (Some(failure), _)
             if failure.last_words.is_some() || !outcome.never_attached.contains(&failure.rank) =>
         {
-            Err(SpawnError::Failed { at, failure: failure.clone(), positions })
+            // They all run the caller's own program.
+            let failure = Failure { program: String::new(), ..failure.clone() };
+            Err(SpawnError::Failed { at, failure: Box::new(failure), positions })
         }
         (Some(failure), _) if failure.ended == Ended::Code(child::NOT_JOINED) => {
             Err(SpawnError::NotJoined { at, rank: failure.rank })

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::error::others;
 use super::parent::Spawn;
 use crate::error::Error;
-use crate::launch::positions_text;
 use crate::spawn::SpawnError;
 use crate::world::World;
 
@@ -106,8 +105,8 @@ fn describe(error: &Error) -> String {
     match error {
         Error::Spawn(error) => match &**error {
             SpawnError::Failed { failure, positions, .. } => format!("{failure}{}", others(positions)),
-            SpawnError::TimedOut { timeout, positions, .. } => {
-                format!("the test did not end within {timeout:?}{}", positions_text(positions))
+            SpawnError::TimedOut { timeout, state, .. } => {
+                format!("the test did not end within {timeout:?}\n{state}")
             }
             error => error.to_string(),
         },

@@ -7,6 +7,7 @@
 //! Property tests make scripts at random. `ci/fuzz` looks for those that reach code which no script has reached before.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -16,6 +17,7 @@ use shm_core::ring::{Cell, RingHeader};
 use super::watchdog;
 use crate::attach::Attachment;
 use crate::collective::{Kind, topic};
+use crate::diagnose::{self, Snapshot};
 use crate::envelope;
 use crate::job::Job;
 use crate::launch::{self, in_process};
@@ -293,7 +295,11 @@ fn forge_rounds(job: &Job, world: &World, script: &mut Script<'_>, topic: Topic)
 
 /// Reads what the launcher and the tools read.
 fn look_from_outside(job: &Job) {
+    let snapshot = launch::snapshot(job);
     launch::positions(job).iter().for_each(|position| drop(position.to_string()));
+    let findings = diagnose::find(&snapshot, Duration::ZERO, true);
+    findings.iter().for_each(|finding| drop(diagnose::describe(&snapshot, finding)));
+    drop((diagnose::state(&snapshot, &findings), diagnose::stand(&snapshot, 0), Snapshot::activity(job)));
     (0..RANKS).for_each(|rank| drop(last_words::read(job.control(rank))));
     (0..CALL_SITES as u16 + 2).for_each(|site| drop(call_site::describe(job, site)));
 }

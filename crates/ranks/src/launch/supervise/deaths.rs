@@ -15,6 +15,7 @@ use crate::launch::position::{self, Doing, Position};
 use crate::launch::rank::Process;
 use crate::launch::report::{Ended, Failure, Outcome};
 use crate::layout::rank_state;
+use crate::turns::Turns;
 
 impl Supervisor {
     pub(super) fn read_control(&mut self) {
@@ -99,6 +100,9 @@ impl Supervisor {
         self.last_states[rank] = state;
         if matches!(state, rank_state::EMPTY | rank_state::ATTACHED) {
             self.job.depart(rank, rank_state::DEAD);
+        } else if let Some(turns) = Turns::of(&self.job) {
+            // It may have been killed between saying that it leaves and handing the turn on.
+            turns.leave(rank);
         }
     }
 
@@ -112,7 +116,8 @@ impl Supervisor {
         }
         let first = self.first_failure(rank);
         let ended = ended.filter(|_| first == rank);
-        self.first = Some(Failed { rank: first, after: self.begin.elapsed(), ended });
+        let scene = self.scene(first, ended);
+        self.first = Some(Failed { rank: first, after: self.begin.elapsed(), ended, scene });
         let linger = self.orders.limits.linger;
         if self.phase == Phase::Running && !linger.is_zero() {
             self.phase = Phase::Lingering { stop_at: Instant::now() + linger };
@@ -130,7 +135,8 @@ impl Supervisor {
     fn note_loss(&mut self, rank: usize, ended: Option<Ended>) {
         self.job.claim_first_failure(rank);
         if self.lost.iter().all(|lost| lost.rank != rank) {
-            self.lost.push(Failed { rank, after: self.begin.elapsed(), ended });
+            let scene = self.scene(rank, ended);
+            self.lost.push(Failed { rank, after: self.begin.elapsed(), ended, scene });
         }
     }
 
@@ -150,8 +156,12 @@ impl Supervisor {
     pub(super) fn outcome(&self) -> Outcome {
         let closed = self.flow.output.closed();
         let (recovered, lost): (Vec<_>, Vec<_>) = self.lost.iter().partition(|lost| self.is_recovered(lost));
+        let failed = self.first.as_ref().or(lost.first().copied());
         Outcome {
-            failure: self.first.or(lost.first().copied()).map(|failed| self.failure(failed)),
+            failure: failed.map(|failed| self.failure(failed)),
+            others: failed.map(|failed| failed.scene.others.clone()).unwrap_or_default(),
+            state: self.state.clone(),
+            hang: self.vigil.fatal().cloned(),
             recovered: recovered.into_iter().map(|failed| self.failure(failed)).collect(),
             interrupted: self.interrupted.map(Signal::as_raw),
             timed_out: self.orders.limits.timeout.filter(|_| self.timed_out),
@@ -170,7 +180,7 @@ impl Supervisor {
 
     /// Where the ranks stood, but for the first that failed. All of them may have ended by themselves.
     fn last_positions(&self) -> Vec<Position> {
-        let first = self.first.map(|first| first.rank);
+        let first = self.first.as_ref().map(|first| first.rank);
         let nobody_was_stopped = self.positions.is_empty() && first.is_some();
         let positions = if nobody_was_stopped { position::of_all(&self.job) } else { self.positions.clone() };
         let others = positions.into_iter().filter(|position| Some(position.rank) != first);
@@ -192,7 +202,8 @@ impl Supervisor {
         ranks.filter(|&rank| self.job.control(rank).life.pid.load(Relaxed) == 0).collect()
     }
 
-    pub(super) fn failure(&self, Failed { rank, after, ended }: Failed) -> Failure {
+    pub(super) fn failure(&self, Failed { rank, after, ended, scene }: &Failed) -> Failure {
+        let (rank, after) = (*rank, *after);
         let control = self.job.control(rank);
         let last = self.started.ranks[rank].last_ended();
         let state = self.last_states[rank];
@@ -209,6 +220,10 @@ impl Supervisor {
             attached: matches!(state, rank_state::ATTACHED | rank_state::FAILED),
             last_words: last_words::read(control),
             after,
+            program: self.vigil.witness.program(rank).to_owned(),
+            of_several_programs: self.vigil.witness.has_several_programs(),
+            doing: scene.doing.clone(),
+            cause: scene.cause.clone(),
         }
     }
 }

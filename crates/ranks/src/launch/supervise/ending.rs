@@ -25,6 +25,7 @@ impl Supervisor {
             // Only a reader of our output that does not read is left to wait for.
             return self.flow.output.abandon();
         }
+        self.state = Some(self.state());
         self.stop(None, self.grace(GRACE));
     }
 
@@ -48,7 +49,7 @@ impl Supervisor {
     }
 
     /// Asks all ranks but `except` to end. The first failed rank may still be writing its message.
-    pub(super) fn stop(&mut self, except: Option<usize>, grace: Duration) {
+    pub(in crate::launch) fn stop(&mut self, except: Option<usize>, grace: Duration) {
         let kill_at = Instant::now() + grace;
         match &mut self.phase {
             Phase::Running | Phase::Lingering { .. } => self.phase = Phase::Stopping { kill_at },
@@ -85,6 +86,9 @@ impl Supervisor {
         if ends_job && (self.interrupted.is_some() || self.drain_until.is_some()) {
             self.flow.output.abandon();
             return self.kill();
+        }
+        if signal == Signal::QUIT {
+            self.say_state(self.begin.elapsed());
         }
         if from_process {
             self.started.ranks.iter().for_each(|rank| rank.signal(signal));

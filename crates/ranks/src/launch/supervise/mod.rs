@@ -17,11 +17,13 @@ use rustix::process::Signal;
 
 use super::create::Observe;
 use super::error::LaunchError;
+use super::hang::Vigil;
 use super::input::Feeder;
 use super::output::Forwarder;
 use super::plan::{Limits, OnFailure, Plan};
 use super::position::Position;
 use super::report::{Ended, Outcome};
+use super::scene::Scene;
 use super::start::Started;
 use crate::job::Job;
 use crate::layout::rank_state;
@@ -74,11 +76,12 @@ enum Phase {
 }
 
 /// A rank that failed, when, and how its process ended if that is how it failed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Failed {
     rank: usize,
     after: Duration,
     ended: Option<Ended>,
+    scene: Scene,
 }
 
 /// What the ranks write and read, on its way.
@@ -111,10 +114,11 @@ impl Orders {
 }
 
 pub(super) struct Supervisor {
-    job: Job,
+    pub(super) job: Job,
     id: u64,
-    started: Started,
-    flow: Flow,
+    pub(super) started: Started,
+    pub(super) flow: Flow,
+    pub(super) vigil: Vigil,
     orders: Orders,
     begin: Instant,
     phase: Phase,
@@ -124,6 +128,8 @@ pub(super) struct Supervisor {
     lost: Vec<Failed>,
     /// State of each rank when its process ended.
     last_states: Vec<u32>,
+    /// What every rank did when the time was over.
+    state: Option<String>,
     /// Where the ranks stood when they were stopped.
     positions: Vec<Position>,
     stopped: usize,
@@ -134,19 +140,21 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(job: Job, id: u64, started: Started, flow: Flow, orders: Orders) -> Self {
+    pub(super) fn new(job: Job, id: u64, started: Started, flow: Flow, vigil: Vigil, orders: Orders) -> Self {
         let last_states = vec![rank_state::EMPTY; started.ranks.len()];
         Self {
             job,
             id,
             started,
             flow,
+            vigil,
             orders,
             begin: Instant::now(),
             phase: Phase::Running,
             first: None,
             lost: Vec::new(),
             last_states,
+            state: None,
             positions: Vec::new(),
             stopped: 0,
             interrupted: None,
@@ -180,7 +188,7 @@ impl Supervisor {
             self.kill();
         }
         if matches!(self.phase, Phase::Lingering { stop_at } if stop_at <= now) {
-            self.stop(self.first.map(|first| first.rank), self.grace_after_failure());
+            self.stop(self.first.as_ref().map(|first| first.rank), self.grace_after_failure());
         }
         if self.time_ends().is_some_and(|end| end <= now) {
             self.time_out();
@@ -197,6 +205,14 @@ impl Supervisor {
             self.flow.output.stop_reading(now);
             self.stop(None, self.grace(GRACE));
         }
+        if self.is_undisturbed() {
+            self.watch(now);
+        }
+    }
+
+    /// Ranks run, and nobody has asked them to end.
+    fn is_undisturbed(&self) -> bool {
+        self.phase == Phase::Running && self.interrupted.is_none() && self.drain_until.is_none()
     }
 
     /// Blocks until something happens or is due.
@@ -240,10 +256,9 @@ impl Supervisor {
             _ => None,
         };
         let drain_until = self.drain_until.filter(|_| !self.flow.output.has_ended());
-        let next = [phase_ends, self.time_ends(), drain_until, self.flow.output.deadline()]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let look = self.vigil.next().filter(|_| self.is_undisturbed());
+        let times = [phase_ends, self.time_ends(), drain_until, self.flow.output.deadline(), look];
+        let next = times.into_iter().flatten().min()?;
         let time = next.saturating_duration_since(Instant::now());
         Some(Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) })
     }
