@@ -42,16 +42,14 @@ pub(crate) fn redirect() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Whether a signal has come, from a descriptor of [`redirect`], that asks this process to end.
-pub(crate) fn asks_to_end(signals: &OwnedFd) -> bool {
+/// The numbers of the signals that have come, from a descriptor of [`redirect`].
+pub(crate) fn arrived(signals: &OwnedFd) -> Vec<i32> {
     const RECORD_BYTES: usize = size_of::<libc::signalfd_siginfo>();
     let mut records = [0; 8 * RECORD_BYTES];
     let count = rustix::io::read(signals, &mut records).unwrap_or(0);
-    records[..count].chunks_exact(RECORD_BYTES).any(|record| {
-        // A record begins with the signal's number.
-        let number = i32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
-        matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
-    })
+    let records = records[..count].chunks_exact(RECORD_BYTES);
+    // A record begins with the signal's number.
+    records.map(|record| i32::from_ne_bytes([record[0], record[1], record[2], record[3]])).collect()
 }
 
 fn forwarded() -> io::Result<libc::sigset_t> {

@@ -158,11 +158,13 @@ def top(terminal, command):
     terminal.write(shlex.join(command) + " & echo launcher $!\n")
     launcher = re.search(r"launcher (\d+)", terminal.expect(r"launcher \d+\r?\n")).group(1)
     terminal.expect(r"ready\r?\n", 2)
-    for keys in ["q", "\x03", None]:
+    for keys in ["q", "\x03", "SIGTERM", None]:
         terminal.run([shmrun, "top", launcher, "--interval", "0.2"])
         terminal.expect("RANK")
         terminal.expect("recv_vec")
-        if keys:
+        if keys == "SIGTERM":
+            os.kill(youngest_child(terminal.shell), 15)
+        elif keys:
             terminal.write(keys)
         else:
             os.kill(int(launcher), 15)
@@ -174,6 +176,39 @@ def top(terminal, command):
         check(re.search(r"[^-]icanon", seen) and re.search(r"[^-]echo ", seen), "a terminal as before", seen)
 
 
+def youngest_child(process):
+    with open(f"/proc/{process}/task/{process}/children") as children:
+        return int(children.read().split()[-1])
+
+
+def top_stop(terminal, command):
+    """A view is stopped by Ctrl-Z, by SIGTSTP and by SIGSTOP, and comes back."""
+    terminal.run(["stty", "rows", "24", "cols", "150"])
+    terminal.expect("PROMPT> ")
+    terminal.write(shlex.join(command) + " & echo launcher $!\n")
+    launcher = re.search(r"launcher (\d+)", terminal.expect(r"launcher \d+\r?\n")).group(1)
+    terminal.expect(r"ready\r?\n", 2)
+    terminal.run([command[0], "top", launcher, "--interval", "0.2"])
+    terminal.expect("recv_vec")
+    view = youngest_child(terminal.shell)
+    for stop in [lambda: terminal.write("\x1a"), lambda: os.kill(view, 20), lambda: os.kill(view, 19)]:
+        stop()
+        terminal.expect("Stopped")
+        terminal.expect("PROMPT> ")
+        terminal.write("echo mode $((40+2))\n")
+        terminal.expect("mode 42")
+        terminal.expect("PROMPT> ")
+        terminal.write("fg\n")
+        terminal.expect("recv_vec")
+    terminal.write("q")
+    terminal.expect("PROMPT> ")
+    terminal.write("stty -a; echo mode $((40+2))\n")
+    seen = terminal.expect("mode 42")
+    check(re.search(r"[^-]icanon", seen) and re.search(r"[^-]echo ", seen), "a terminal as before", seen)
+    os.kill(int(launcher), 15)
+    terminal.expect("SIGTERM")
+
+
 def closed(terminal, command):
     """The terminal of a view is closed: the view ends."""
     job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
@@ -182,8 +217,7 @@ def closed(terminal, command):
         terminal.run(["stty", "rows", "24", "cols", "150"])
         terminal.run([command[0], "top", str(job.pid), "--interval", "0.2"])
         terminal.expect("RANK")
-        with open(f"/proc/{terminal.shell}/task/{terminal.shell}/children") as children:
-            view = int(children.read().split()[-1])
+        view = youngest_child(terminal.shell)
         os.close(terminal.fd)
         end = time.monotonic() + 30
         while os.path.exists(f"/proc/{view}"):
@@ -198,6 +232,7 @@ def closed(terminal, command):
 
 SCENES = {
     "top": top,
+    "top_stop": top_stop,
     "closed": closed,
     "read": read,
     "interrupt": interrupt,

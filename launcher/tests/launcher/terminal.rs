@@ -80,6 +80,11 @@ fn top_shows_a_job_until_one_leaves_or_it_ends() {
 }
 
 #[test]
+fn top_can_be_stopped_and_continued() {
+    drive("top_stop", &shmrun(["-n", "2", misbehave(), "init", "ready", "0:sleep=60000", "hang"]).words());
+}
+
+#[test]
 fn a_view_ends_when_its_terminal_is_closed() {
     drive("closed", &shmrun(["-n", "2", misbehave(), "init", "ready", "0:sleep=60000", "hang"]).words());
 }

@@ -13,6 +13,7 @@ use ratatui::widgets::{Cell, Row as TableRow, Table};
 use ratatui::{DefaultTerminal, Frame};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::process::{Signal, getpid, kill_process};
 
 use super::rates::{Mood, Rates, Row, TITLES};
 use crate::signals;
@@ -20,7 +21,8 @@ use crate::signals;
 /// How long keys and signals may stay unnoticed, and the end of the job.
 const SLICE: Duration = Duration::from_millis(100);
 /// Lines around the rows: title, headings, keys.
-const FRAME_LINES: u16 = 3;
+const FRAME_LINES: u16 = 2 + HEADING_LINES;
+const HEADING_LINES: u16 = 1;
 
 /// Why the view was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,16 +81,42 @@ fn renew(
             Key::Leave => return Ok(Left::ByUser),
             Key::Lines(lines) => first = first.saturating_add_signed(lines),
             Key::Pages(pages) => first = first.saturating_add_signed(pages * visible as isize),
+            Key::Stop => stop()?,
             Key::Redraw | Key::None => {}
         }
-        if signals::asks_to_end(signals) {
-            return Ok(Left::ByUser);
+        for signal in signals::arrived(signals).into_iter().filter_map(Signal::from_named_raw) {
+            match signal {
+                Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT => return Ok(Left::ByUser),
+                Signal::TSTP => stop()?,
+                Signal::CONT => {
+                    come_back(terminal)?;
+                    stale = true;
+                }
+                _ => {}
+            }
         }
     }
 }
 
+/// Gives the terminal back and stops this process, until the shell continues it: then a SIGCONT has arrived.
+fn stop() -> Result<()> {
+    ratatui::try_restore().context("cannot restore the terminal")?;
+    kill_process(getpid(), Signal::STOP).context("cannot stop")
+}
+
+/// Takes the terminal again, which the shell has used meanwhile.
+fn come_back(terminal: &mut DefaultTerminal) -> Result<()> {
+    // Whoever was stopped by SIGSTOP has not given it back.
+    ratatui::try_restore().context("cannot restore the terminal")?;
+    // A new view draws everything; to clear the old one it would ask the terminal where the cursor is, and not all answer.
+    *terminal = ratatui::try_init().context("cannot use this terminal")?;
+    Ok(())
+}
+
 enum Key {
     Leave,
+    /// As Ctrl-Z does elsewhere.
+    Stop,
     /// Scroll.
     Lines(isize),
     Pages(isize),
@@ -121,6 +149,7 @@ fn pressed(pause: Duration) -> Result<Key> {
     Ok(match key.code {
         KeyCode::Char('q') | KeyCode::Esc => Key::Leave,
         KeyCode::Char('c') if control => Key::Leave,
+        KeyCode::Char('z') if control => Key::Stop,
         KeyCode::Down | KeyCode::Char('j') => Key::Lines(1),
         KeyCode::Up | KeyCode::Char('k') => Key::Lines(-1),
         KeyCode::PageDown | KeyCode::Char(' ') => Key::Pages(1),
@@ -142,7 +171,8 @@ fn draw(frame: &mut Frame<'_>, title: &str, rows: &[Row], first: usize) {
         TableRow::new(row.cells.iter().map(|cell| Cell::from(cell.as_str()))).style(color(row.mood))
     });
     frame.render_widget(Table::new(shown, widths).header(heading).column_spacing(2), middle);
-    let keys = format!("q leave   ↑ ↓ scroll   ranks from {first} of {}", rows.len());
+    let last = rows.len().min(first + usize::from(middle.height.saturating_sub(HEADING_LINES)));
+    let keys = format!("q leave   ↑ ↓ scroll   ranks {first}-{} of {}", last.saturating_sub(1), rows.len());
     frame.render_widget(Line::from(keys).dim(), below);
 }
 
@@ -178,7 +208,8 @@ mod tests {
         assert!(lines[1].starts_with("RANK  STATE"), "{lines:?}");
         assert!(lines[2].starts_with("0     running"), "{lines:?}");
         assert!(lines[3].contains("waits    recv  0     7    1.00 s"), "{lines:?}");
-        assert!(lines[4].contains("of 3"), "{lines:?}");
-        assert!(shown(1)[2].starts_with("1     waits"));
+        assert!(lines[4].contains("ranks 0-1 of 3"), "{lines:?}");
+        let lines = shown(1);
+        assert!(lines[2].starts_with("1     waits") && lines[4].contains("ranks 1-2 of 3"), "{lines:?}");
     }
 }
