@@ -176,16 +176,19 @@ fn terminal_width() -> Option<(OsString, OsString)> {
 
 /// Prints what there is to say and gives the process's exit code.
 pub fn exit(program: &str, ending: anyhow::Result<Ending>) -> ExitCode {
-    let Ending { code, message } = ending.unwrap_or_else(|error| trouble(&error));
+    let Ending { code, message } = ending.unwrap_or_else(|error| trouble(program, &error));
     if let Some(message) = message {
         say(program, &message);
     }
     ExitCode::from(code as u8)
 }
 
-fn trouble(error: &anyhow::Error) -> Ending {
+fn trouble(program: &str, error: &anyhow::Error) -> Ending {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
         // A closed output needs no second message.
+        if usage.use_stderr() {
+            let _ = write!(stderr(), "{program}: ");
+        }
         let _ = usage.print();
         return Ending { code: if usage.use_stderr() { TROUBLE } else { 0 }, message: None };
     }

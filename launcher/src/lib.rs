@@ -9,7 +9,8 @@
 //! |------|---------|
 //! | 0 | all ranks ended well |
 //! | of the first rank that failed; 128 + signal | a rank failed or was killed |
-//! | 124 | the time limit is over
+//! | 123 | a deadlock ended the job, with `--hang=kill` |
+//! | 124 | the time limit is over |
 //! | 125 | the arguments are wrong, or the launcher itself is in trouble |
 //! | 126 | the program cannot be executed |
 //! | 127 | the program does not exist |

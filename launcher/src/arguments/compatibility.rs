@@ -217,6 +217,8 @@ fn files_and_streams() {
     check(&[
         ("-r 3", Refused("--output DIR")),
         ("--redirects 3", Refused("--tee")),
+        ("--log-dir d --tee 3", Refused("--output DIR")),
+        ("--log-dir d --tee 0:1,1:2", Refused("--output DIR")),
         ("-n 2 --stdin 1", Understood),
         ("--stdin all", Understood),
         ("-stdin none", Understood),
@@ -239,8 +241,8 @@ fn ends_of_jobs() {
     assert_eq!(read("--on-failure=kill app").unwrap().plan.on_failure, OnFailure::Kill);
     check(&[
         ("--on-failure=hat", Refused("continue")),
-        ("--timeout 9 --get-stack-traces", Noted("--get-stack-traces")),
-        ("--timeout 9 --report-state-on-timeout", Noted("--report-state-on-timeout")),
+        ("--timeout 9 --get-stack-traces", Noted("with its line, instead of stacks")),
+        ("--timeout 9 --report-state-on-timeout", Understood),
         ("--grace 5s", Understood),
         ("--max-restarts 3", Understood),
         ("--max_restarts=3", Understood),

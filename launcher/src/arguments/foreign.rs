@@ -5,6 +5,8 @@
 pub(super) enum Foreign {
     /// Left out, with the words of its values; a note says so.
     Ignored { words: usize, why: &'static str },
+    /// Asks for what is done in any case: nothing has to be said.
+    Granted,
     /// An error.
     Refused { help: &'static str },
 }
@@ -27,7 +29,11 @@ const IGNORED: &[(&[&str], usize, &str)] = &[
     (&["distribution"], 1, "--map-by says over what the ranks go in turn"),
     (&["signals-to-handle"], 1, "all signals are passed on"),
     (&["rank-by"], 1, "ranks are numbered in the order in which they are mapped"),
-    (&["get-stack-traces", "report-state-on-timeout"], 0, "a job that takes too long is ended without them"),
+    (
+        &["get-stack-traces"],
+        0,
+        "at the time limit the call of each rank is told, with its line, instead of stacks",
+    ),
     (&["standalone", "disable-hostname-propagation"], 0, PROCESSES),
     (
         &["launcher", "bootstrap", "launcher-exec", "bootstrap-exec", "rmk", "iface", "usize", "mpi"],
@@ -41,6 +47,9 @@ const IGNORED: &[(&[&str], usize, &str)] = &[
 /// Single letters.
 const IGNORED_LETTERS: &[(char, usize, &str)] =
     &[('O', 0, ANY_NUMBER), ('m', 1, "--map-by says over what the ranks go in turn"), ('K', 0, KILL)];
+
+/// What they ask for is done in any case.
+const GRANTED: &[&str] = &["report-state-on-timeout"];
 
 const REFUSED: &[(&[&str], &str)] = &[
     (
@@ -93,6 +102,9 @@ pub(super) fn find(name: &str, double: bool) -> Option<Foreign> {
             .map(|&(_, words, why)| Foreign::Ignored { words, why })
             .or(refused.map(|&(_, help)| Foreign::Refused { help }));
     }
+    if GRANTED.contains(&name) {
+        return Some(Foreign::Granted);
+    }
     let ignored = IGNORED.iter().find(|(names, ..)| names.contains(&name));
     let refused = REFUSED.iter().find(|(names, _)| names.contains(&name));
     ignored
@@ -103,7 +115,7 @@ pub(super) fn find(name: &str, double: bool) -> Option<Foreign> {
 /// The long names, for finding the nearest one.
 pub(super) fn names<'n>() -> impl Iterator<Item = &'n str> {
     let ignored = IGNORED.iter().flat_map(|(names, ..)| names.iter());
-    ignored.chain(REFUSED.iter().flat_map(|(names, _)| names.iter())).copied()
+    ignored.chain(GRANTED).chain(REFUSED.iter().flat_map(|(names, _)| names.iter())).copied()
 }
 
 #[cfg(test)]

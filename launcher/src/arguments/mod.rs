@@ -65,7 +65,7 @@ Examples:
 
 Long options may have one dash: -np 4, -bind-to core. Options after PROGRAM belong to the program; behind -- all words
 do, a lone : too. The exit code is that of the first rank that failed, 128 plus the signal's number if it was killed;
-127: no such program, 126: cannot be executed, 124: time limit, 125: other trouble.";
+127: no such program, 126: cannot be executed, 124: time limit, 123: deadlock with --hang=kill, 125: other trouble.";
 
 const CARGO_EXAMPLES: &str = "\
 Examples:

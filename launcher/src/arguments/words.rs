@@ -16,6 +16,8 @@ use super::foreign::{self, Foreign};
 /// Options that take a name and a value in two words.
 const PAIRS: [&str; 2] = ["genv", "env"];
 
+const TEE: &str = "torchrun's --tee 3 is --output DIR/%r.out --error DIR/%r.err --tee";
+
 /// The options that the parser knows.
 pub(super) struct Grammar {
     longs: HashMap<String, Shape>,
@@ -130,6 +132,9 @@ impl Grammar {
         let name = String::from_utf8_lossy(name).replace('_', "-");
         let is_word = double || name.chars().count() > 1;
         if let Some(shape) = self.longs.get(&name).filter(|_| is_word) {
+            if shape.name == "tee" && value.is_none() && rest.begins_with_streams() {
+                return Err(Mistake::Refused { word: "--tee with a value".into(), help: TEE });
+            }
             split.push(shape, value, rest);
             return Ok(());
         }
@@ -143,6 +148,7 @@ impl Grammar {
                 split.ignore(word, rest.take(words), why);
                 return Ok(());
             }
+            Some(Foreign::Granted) => return Ok(()),
             Some(Foreign::Refused { help }) => {
                 let word = word.to_string_lossy().into_owned();
                 return Err(Mistake::Refused { word, help });
@@ -221,6 +227,13 @@ impl<'w> Rest<'w> {
         let taken = &self.words[self.next..end];
         self.next = end;
         taken
+    }
+
+    /// Whether the next word says which streams are meant as torchrun does, `3` or `0:1,1:2`: taken for a program,
+    /// it would be looked for in vain.
+    fn begins_with_streams(&self) -> bool {
+        let is_part = |byte: &u8| byte.is_ascii_digit() || b":,".contains(byte);
+        self.words.get(self.next).is_some_and(|word| word.as_bytes().iter().all(is_part) && !word.is_empty())
     }
 
     /// The next word if it can be a value. What looks like an option is none: its value was forgotten.

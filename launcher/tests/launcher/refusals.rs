@@ -17,7 +17,8 @@ fn wrong_arguments() {
         ("--bind-to hat true", "'hat'"),
     ];
     for (arguments, message) in runs {
-        line(arguments).run().code(125).stdout("").says(message);
+        let run = line(arguments).run().code(125).stdout("").says(message);
+        run.check(run.stderr.starts_with("shmrun: error: "), "who says so");
     }
 }
 

@@ -168,7 +168,7 @@ impl Outcome {
             let state = self.state.as_deref().unwrap_or_default();
             return Some(format!(
                 "error: the job did not end within {timeout:?}, its time limit{}\n{state}",
-                others(self.stopped)
+                all(self.stopped)
             ));
         }
         let Some(failure) = &self.failure else { return self.recovery() };
@@ -290,6 +290,15 @@ fn others(stopped: usize) -> String {
         0 => String::new(),
         1 => "\n  other ranks: 1 was stopped".to_owned(),
         many => format!("\n  other ranks: {many} were stopped"),
+    }
+}
+
+/// [`others`] where no rank stands out.
+fn all(stopped: usize) -> String {
+    match stopped {
+        0 => String::new(),
+        1 => "\n  1 rank was stopped".to_owned(),
+        many => format!("\n  {many} ranks were stopped"),
     }
 }
 
