@@ -8,6 +8,7 @@ use std::thread;
 use common::{CHUNK_BYTES, PoolMemory, RingMemory, Stop, relax, warm_up, with_partner};
 use divan::Bencher;
 use divan::counter::BytesCount;
+use shm_core::distance::Distance;
 use shm_core::pool::{Owner, Reader};
 use shm_core::ring::{CELL_WORDS, Consumer, Producer, Ring};
 
@@ -24,7 +25,7 @@ fn lend_and_give_back(bencher: Bencher<'_, '_>) {
     let (mut owner, reader) = (Owner::new(memory.pool()), Reader::new(memory.pool()));
     let (data, mut buffer) = (vec![1; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     bencher.counter(BytesCount::new(CHUNK_BYTES)).bench_local(|| {
-        let chunk = owner.lend(black_box(&data)).expect("all other chunks are free");
+        let chunk = owner.lend(black_box(&data), &Distance::new()).expect("all other chunks are free");
         reader.copy_out(chunk, black_box(&mut buffer)).expect("the owner named it");
         reader.give_back(chunk).expect("the owner named it");
         owner.reclaim(|_| ());
@@ -80,7 +81,7 @@ fn transfer(bencher: Bencher<'_, '_>, size: usize) {
         let mut transfer = || {
             for piece in black_box(&data).chunks(CHUNK_BYTES) {
                 let chunk = loop {
-                    match owner.lend(piece) {
+                    match owner.lend(piece, chunks.distance()) {
                         Some(chunk) => break chunk,
                         None => owner.reclaim(|_| ()),
                     }

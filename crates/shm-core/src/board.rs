@@ -48,6 +48,7 @@
 use std::ops::Range;
 
 use crate::bytes::{LINE_BYTES, SharedBytes};
+use crate::distance::{Distance, STREAMED_BYTES};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Rounds that a participant may be ahead of the slowest. Enough to stream payload through; few, so that the lines of
@@ -173,6 +174,14 @@ struct Other<'a> {
     done: u64,
 }
 
+impl Other<'_> {
+    /// Looks how far it is; `distance` may learn from that.
+    fn look(&mut self, distance: &mut Distance) {
+        // SYNC board-done. Never backwards: what came from shared memory may be nonsense.
+        self.done = self.done.max(distance.load(&self.seat.place.progress.done, self.done));
+    }
+}
+
 /// One participant's view of the board.
 pub struct Board<'a> {
     others: Vec<Other<'a>>,
@@ -187,6 +196,8 @@ pub struct Board<'a> {
     /// Where the payload of the last rounds lies in the own buffer.
     extents: [Range<usize>; CELLS],
     ahead: Ahead,
+    /// To the others, taken together.
+    distance: Distance,
 }
 
 /// What is done ahead of time for the next payload of the own buffer.
@@ -247,6 +258,7 @@ impl<'a> Board<'a> {
             next: SLOTS_BYTES,
             extents,
             ahead: Ahead::default(),
+            distance: Distance::new(),
         }
     }
 
@@ -330,8 +342,7 @@ impl<'a> Board<'a> {
     pub fn has_done(&mut self, other: usize, wanted: u64) -> bool {
         let other = &mut self.others[other];
         if other.done < wanted {
-            // SYNC board-done. Never backwards: what came from shared memory may be nonsense.
-            other.done = other.done.max(other.seat.place.progress.done.load(Ordering::Acquire));
+            other.look(&mut self.distance);
         }
         other.done >= wanted
     }
@@ -358,7 +369,9 @@ impl<'a> Board<'a> {
             self.write_behind(payload, length)
         };
         if length > INLINE_BYTES {
-            (self.ahead.length, self.ahead.shown) = (length, self.round);
+            // Lines that are written past the caches are best in none.
+            let prepared = if self.distance.streams(length) { 0 } else { length };
+            (self.ahead.length, self.ahead.shown) = (prepared, self.round);
         }
         let extent = length as u64 | (start as u64) << 32;
         cell.topic[0].store(topic[0], Ordering::Relaxed);
@@ -379,9 +392,12 @@ impl<'a> Board<'a> {
 
     fn write(&self, [first, second]: [&[u8]; 2], start: usize) -> usize {
         let buffer = self.mine().buffer;
-        buffer.copy_in(start, first);
-        if !second.is_empty() {
-            buffer.copy_in(start + first.len(), second);
+        for (at, part) in [(start, first), (start + first.len(), second)] {
+            if self.distance.streams(part.len()) {
+                buffer.copy_in_streaming(at, part);
+            } else if !part.is_empty() {
+                buffer.copy_in(at, part);
+            }
         }
         start
     }
@@ -472,7 +488,10 @@ impl<'a> Board<'a> {
     ///
     /// If it does not show that much.
     #[inline]
-    pub fn read(&self, other: usize, offset: usize, buffer: &mut [u8]) -> Result<(), Nonsense> {
+    pub fn read(&mut self, other: usize, offset: usize, buffer: &mut [u8]) -> Result<(), Nonsense> {
+        if buffer.len() >= STREAMED_BYTES {
+            self.others[other].look(&mut self.distance);
+        }
         let Seat { place, buffer: theirs } = self.others[other].seat;
         let cell = place.cell(self.round);
         let extent = cell.extent.load(Ordering::Relaxed);

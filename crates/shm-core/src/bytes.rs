@@ -93,6 +93,22 @@ impl<'a> SharedBytes<'a> {
         }
     }
 
+    /// Like [`SharedBytes::copy_in`], past the caches: for readers on distant cores (see [`crate::distance`]).
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the stretch.
+    pub fn copy_in_streaming(&self, offset: usize, data: &[u8]) {
+        #[cfg(loom)]
+        self.copy_in(offset, data);
+        #[cfg(not(loom))]
+        {
+            self.check(offset, data.len());
+            // SAFETY: the range was checked above; the lines are contiguous and interior-mutable.
+            unsafe { crate::copy::copy_streaming(data.as_ptr(), self.start().add(offset), data.len()) }
+        }
+    }
+
     /// Copies what lies at `offset` to `buffer`.
     ///
     /// # Panics

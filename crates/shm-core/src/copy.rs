@@ -30,6 +30,51 @@ pub(crate) unsafe fn copy(source: *const u8, destination: *mut u8, length: usize
     unsafe { std::ptr::copy_nonoverlapping(source, destination, length) }
 }
 
+/// Copies `length` bytes with stores that go past the caches to memory, and are there when this returns. Where the
+/// processor has no such stores this is [`copy`].
+///
+/// # Safety
+///
+/// As [`copy`].
+pub(crate) unsafe fn copy_streaming(source: *const u8, destination: *mut u8, length: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX, and the ranges are the caller's promise.
+        return unsafe { stream_vectors(source, destination, length) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { copy(source, destination, length) }
+}
+
+/// Whole lines go in streaming stores, what is left at both ends by `memcpy`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+unsafe fn stream_vectors(source: *const u8, destination: *mut u8, length: usize) {
+    use std::arch::x86_64::{__m256i, _mm_sfence, _mm256_loadu_si256, _mm256_stream_si256};
+    const LINE: usize = 2 * size_of::<__m256i>();
+
+    let head = destination.align_offset(LINE).min(length);
+    // SAFETY: `head` bytes are part of the range.
+    unsafe { std::ptr::copy_nonoverlapping(source, destination, head) };
+    let lines = (length - head) / LINE;
+    for line in 0..lines {
+        let at = head + line * LINE;
+        // SAFETY: `at + LINE <= length`, so both vectors lie within the ranges; the destination is aligned by `head`.
+        unsafe {
+            let from = source.add(at).cast::<__m256i>();
+            let to = destination.add(at).cast::<__m256i>();
+            let vectors = [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))];
+            _mm256_stream_si256(to, vectors[0]);
+            _mm256_stream_si256(to.add(1), vectors[1]);
+        }
+    }
+    // Streaming stores are in no order with those that follow, such as the one that publishes them, but for this.
+    _mm_sfence();
+    let done = head + lines * LINE;
+    // SAFETY: what is left of the range.
+    unsafe { std::ptr::copy_nonoverlapping(source.add(done), destination.add(done), length - done) };
+}
+
 /// Copies in blocks of four vectors to aligned destinations; what is left at both ends goes by `memcpy`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
@@ -69,17 +114,21 @@ unsafe fn copy_vectors(source: *const u8, destination: *mut u8, length: usize) {
 mod tests {
     use proptest::prelude::*;
 
+    type Copy = unsafe fn(*const u8, *mut u8, usize);
+
     proptest! {
         /// Every byte arrives, none beside them changes, wherever both ranges begin.
         #[test]
         fn copies_exactly_the_range(from in 0..70usize, to in 0..70usize, length in 0..5000usize) {
             let source: Vec<u8> = (0..from + length).map(|at| (at * 7 + at / 256) as u8).collect();
-            let mut target = vec![0xAA; to + length + 70];
-            // SAFETY: both vectors are long enough.
-            unsafe { super::copy(source[from..].as_ptr(), target[to..].as_mut_ptr(), length) };
-            prop_assert!(target[..to].iter().all(|&byte| byte == 0xAA));
-            prop_assert_eq!(&target[to..to + length], &source[from..]);
-            prop_assert!(target[to + length..].iter().all(|&byte| byte == 0xAA));
+            for copy in [super::copy as Copy, super::copy_streaming as Copy] {
+                let mut target = vec![0xAA; to + length + 70];
+                // SAFETY: both vectors are long enough.
+                unsafe { copy(source[from..].as_ptr(), target[to..].as_mut_ptr(), length) };
+                prop_assert!(target[..to].iter().all(|&byte| byte == 0xAA));
+                prop_assert!(target[to + length..].iter().all(|&byte| byte == 0xAA));
+                prop_assert_eq!(&target[to..to + length], &source[from..]);
+            }
         }
     }
 }

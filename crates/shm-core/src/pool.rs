@@ -29,6 +29,7 @@
 use std::collections::VecDeque;
 
 use crate::bytes::SharedBytes;
+use crate::distance::Distance;
 use crate::sync::{AtomicU32, Ordering};
 
 const FREE: u32 = 0;
@@ -99,15 +100,21 @@ impl<'a> Owner<'a> {
         self.free.len()
     }
 
-    /// Takes a free chunk, fills it with `data`, and marks it as lent; the caller then tells the reader.
+    /// Takes a free chunk, fills it with `data`, and marks it as lent; the caller then tells the reader, whose distance
+    /// is `distance`.
     ///
     /// # Panics
     ///
     /// If `data` is longer than a chunk.
-    pub fn lend(&mut self, data: &[u8]) -> Option<u32> {
+    pub fn lend(&mut self, data: &[u8], distance: &Distance) -> Option<u32> {
         assert!(data.len() <= self.pool.chunk_bytes, "{} bytes in one chunk", data.len());
         let chunk = self.free.pop_front()?;
-        self.pool.bytes.copy_in(chunk as usize * self.pool.chunk_bytes, data);
+        let start = chunk as usize * self.pool.chunk_bytes;
+        if distance.streams(data.len()) {
+            self.pool.bytes.copy_in_streaming(start, data);
+        } else {
+            self.pool.bytes.copy_in(start, data);
+        }
         // Relaxed: the ring's publication, which follows, carries it over.
         self.pool.states[chunk as usize].0.store(LENT, Ordering::Relaxed);
         self.lent.push_back(chunk);

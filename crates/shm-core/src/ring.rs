@@ -50,6 +50,7 @@
 #![allow(unsafe_code)]
 
 use crate::bytes::{LINE_BYTES, SharedBytes, prefetch};
+use crate::distance::Distance;
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 /// The longest payload that travels inside its cell.
@@ -209,12 +210,22 @@ pub struct Producer<'a> {
     /// Length of the last message's payload beside its cell, and how much of the room for another one is prepared.
     likely_bytes: usize,
     prepared: usize,
+    distance: Distance,
 }
 
 impl<'a> Producer<'a> {
     /// The writing half of a ring that nobody has used yet.
     pub fn new(ring: Ring<'a>) -> Self {
-        Self { ring, tail: 0, byte_tail: 0, head_seen: 0, byte_head_seen: 0, likely_bytes: 0, prepared: 0 }
+        Self {
+            ring,
+            tail: 0,
+            byte_tail: 0,
+            head_seen: 0,
+            byte_head_seen: 0,
+            likely_bytes: 0,
+            prepared: 0,
+            distance: Distance::new(),
+        }
     }
 
     /// Whether there is room for a message with an inline payload now.
@@ -256,6 +267,12 @@ impl<'a> Producer<'a> {
         self.ring.header.released.load(Ordering::Acquire)
     }
 
+    /// How far the consumer is, as its progress has shown.
+    #[inline]
+    pub fn distance(&self) -> &Distance {
+        &self.distance
+    }
+
     /// Messages pushed so far.
     pub fn pushed(&self) -> u64 {
         self.tail
@@ -270,9 +287,15 @@ impl<'a> Producer<'a> {
                 return Err(Full);
             }
         }
-        self.ring.bytes.copy_in(self.ring.offset(start), payload);
         self.byte_tail = end;
-        (self.likely_bytes, self.prepared) = (payload.len(), 0);
+        if self.distance.streams(payload.len()) {
+            self.ring.bytes.copy_in_streaming(self.ring.offset(start), payload);
+            // Lines that are written past the caches are best in none.
+            (self.likely_bytes, self.prepared) = (0, 0);
+        } else {
+            self.ring.bytes.copy_in(self.ring.offset(start), payload);
+            (self.likely_bytes, self.prepared) = (payload.len(), 0);
+        }
         Ok(())
     }
 
@@ -297,7 +320,7 @@ impl<'a> Producer<'a> {
     #[cold]
     fn refresh_cells(&mut self) -> bool {
         // SYNC ring-consume
-        let head = self.ring.header.head.load(Ordering::Acquire);
+        let head = self.distance.load(&self.ring.header.head, self.head_seen);
         let byte_head = self.ring.header.byte_head.load(Ordering::Acquire);
         // Both come from shared memory: only values between the last ones and what was written make sense.
         if (self.head_seen..=self.tail).contains(&head) {

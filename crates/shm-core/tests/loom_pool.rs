@@ -7,6 +7,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use shm_core::bytes::{Line, SharedBytes};
+use shm_core::distance::Distance;
 use shm_core::pool::{ChunkState, Owner, Pool, Reader};
 
 /// Stands for the ring that tells the reader of a chunk: 1 + the chunk's number, for each message.
@@ -43,7 +44,7 @@ fn a_lent_chunk_is_left_alone_until_it_is_back() {
         let mut owner = Owner::new(Pool::new(&memory.states, SharedBytes::new(&memory.lines)));
         for (message, told) in memory.told.iter().enumerate() {
             let chunk = loop {
-                if let Some(chunk) = owner.lend(&[message as u8 + 1; 2]) {
+                if let Some(chunk) = owner.lend(&[message as u8 + 1; 2], &Distance::new()) {
                     break chunk;
                 }
                 owner.reclaim(|_| {});

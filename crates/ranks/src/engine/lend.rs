@@ -8,6 +8,7 @@
 //! So `free >= destinations without a matched chunk` holds always: [`Lender::lend_matched`] can serve every
 //! destination in turn, whatever the others do.
 
+use shm_core::distance::Distance;
 use shm_core::pool::{Owner, Pool};
 
 pub(crate) struct Lender {
@@ -62,40 +63,53 @@ impl Lender {
     }
 
     /// Fills a chunk for a message that is matched: its receiver will empty it.
-    pub(crate) fn lend_matched(&mut self, destination: usize, message: u32, data: &[u8]) -> Option<u32> {
+    pub(crate) fn lend_matched(
+        &mut self,
+        destination: usize,
+        message: u32,
+        data: &[u8],
+        distance: &Distance,
+    ) -> Option<u32> {
         if !self.may_lend_matched(destination) {
             self.reclaim();
             if !self.may_lend_matched(destination) {
                 return None;
             }
         }
-        let chunk = self.owner.lend(data)?;
+        let chunk = self.owner.lend(data, distance)?;
         self.loans[chunk as usize] = Loan { destination: destination as u32, message, matched: true };
         self.count_matched(destination);
         Some(chunk)
     }
 
     /// Fills a chunk for a message that is not matched yet.
-    pub(crate) fn lend_early(&mut self, destination: usize, message: u32, data: &[u8]) -> Option<u32> {
-        self.lend_unmatched(Loan { destination: destination as u32, message, matched: false }, data)
+    pub(crate) fn lend_early(
+        &mut self,
+        destination: usize,
+        message: u32,
+        data: &[u8],
+        distance: &Distance,
+    ) -> Option<u32> {
+        self.lend_unmatched(Loan { destination: destination as u32, message, matched: false }, data, distance)
     }
 
     /// Fills a chunk with the whole payload of a message: its receiver empties it as soon as it looks.
-    pub(crate) fn lend_eager(&mut self, destination: usize, data: &[u8]) -> Option<u32> {
+    pub(crate) fn lend_eager(&mut self, destination: usize, data: &[u8], distance: &Distance) -> Option<u32> {
         self.lend_unmatched(
             Loan { destination: destination as u32, message: NO_MESSAGE, matched: false },
             data,
+            distance,
         )
     }
 
-    fn lend_unmatched(&mut self, loan: Loan, data: &[u8]) -> Option<u32> {
+    fn lend_unmatched(&mut self, loan: Loan, data: &[u8], distance: &Distance) -> Option<u32> {
         if self.owner.free() <= self.without + self.chunks / 2 {
             self.reclaim();
             if self.owner.free() <= self.without + self.chunks / 2 {
                 return None;
             }
         }
-        let chunk = self.owner.lend(data)?;
+        let chunk = self.owner.lend(data, distance)?;
         self.loans[chunk as usize] = loan;
         Some(chunk)
     }

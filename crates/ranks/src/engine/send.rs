@@ -199,7 +199,7 @@ impl Engine {
         if !producer.has_room() {
             return false;
         }
-        let Some(chunk) = lender.lend_eager(destination, payload) else { return false };
+        let Some(chunk) = lender.lend_eager(destination, payload, producer.distance()) else { return false };
         let told = producer.try_push(LENT | envelope.flags, envelope.words(), &chunk.to_le_bytes());
         debug_assert!(told.is_ok(), "room was checked above");
         link.charged += charge(envelope.length);
@@ -390,8 +390,8 @@ impl Engine {
         }
         let piece = &rest[..rest.len().min(lender.chunk_bytes())];
         let lent = match matched {
-            true => lender.lend_matched(destination, id, piece),
-            false => lender.lend_early(destination, id, piece),
+            true => lender.lend_matched(destination, id, piece, producer.distance()),
+            false => lender.lend_early(destination, id, piece, producer.distance()),
         };
         let Some(chunk) = lent else { return false };
         let told = producer.try_push(CHUNK, control_words(id, chunk, piece.len() as u32), &[]);
