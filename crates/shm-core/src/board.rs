@@ -197,7 +197,7 @@ pub struct Board<'a> {
     extents: [Range<usize>; CELLS],
     ahead: Ahead,
     /// To the others, taken together.
-    distance: Distance,
+    pub(crate) distance: Distance,
 }
 
 /// What is done ahead of time for the next payload of the own buffer.

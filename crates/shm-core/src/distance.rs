@@ -126,6 +126,75 @@ impl Default for Distance {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::board::{Board, Place, SLOTS_BYTES, Seat};
+    use crate::bytes::{Line, SharedBytes};
+    use crate::pool::{ChunkState, Owner, Pool, Reader};
+    use crate::ring::{Cell, Consumer, Producer, Ring, RingHeader};
+
+    const DISTANT_CORE: Distance = Distance { slow: MOST, untimed: 0, far: true };
+    /// Around the limits between inline, plain and streaming, and with odd ends.
+    const LENGTHS: [usize; 7] = [31, 1000, 1024, 1025, 2047, 3333, 4096];
+
+    fn lines(bytes: usize) -> Vec<Line> {
+        (0..bytes / 64).map(|_| Line::new()).collect()
+    }
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at * 7 + length) as u8).collect()
+    }
+
+    #[test]
+    fn a_ring_to_a_distant_core_carries_what_was_pushed() {
+        let (header, bytes) = (RingHeader::new(), lines(16 << 10));
+        let cells: Vec<_> = (0..8).map(|_| Cell::new()).collect();
+        let ring = Ring::new(&header, &cells, SharedBytes::new(&bytes));
+        let (mut producer, mut consumer) = (Producer::new(ring), Consumer::new(ring));
+        for length in LENGTHS.into_iter().cycle().take(50) {
+            producer.distance = DISTANT_CORE;
+            producer.try_push(1, [0; 3], &content(length)).unwrap();
+            let body = consumer.peek().unwrap().unwrap();
+            let mut buffer = vec![0; body.payload_bytes()];
+            consumer.copy_payload(&body, &mut buffer);
+            assert_eq!(buffer, content(length));
+            consumer.pop(&body);
+        }
+    }
+
+    #[test]
+    fn a_pool_for_a_distant_core_lends_what_was_given() {
+        let bytes = lines(4 * 4096);
+        let states: Vec<_> = (0..4).map(|_| ChunkState::new()).collect();
+        let pool = Pool::new(&states, SharedBytes::new(&bytes));
+        let (mut owner, reader) = (Owner::new(pool), Reader::new(pool));
+        for length in LENGTHS {
+            let chunk = owner.lend(&content(length), &DISTANT_CORE).unwrap();
+            let mut buffer = vec![0; length];
+            reader.copy_out(chunk, &mut buffer).unwrap();
+            assert_eq!(buffer, content(length));
+            reader.give_back(chunk).unwrap();
+            owner.reclaim(|_| ());
+        }
+    }
+
+    #[test]
+    fn a_board_of_distant_cores_shows_what_was_put_there() {
+        let (places, bytes) = ([Place::new(), Place::new()], [lines(1 << 20), lines(1 << 20)]);
+        let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&bytes[at]) });
+        let (mut one, mut other) = (Board::new(seats(), 0), Board::new(seats(), 1));
+        one.set_room(SLOTS_BYTES + (64 << 10));
+        for length in LENGTHS.into_iter().chain([20_000, 64 << 10]).cycle().take(40) {
+            one.distance = DISTANT_CORE;
+            let (whole, mut buffer) = (content(length), vec![0; length]);
+            assert_eq!(one.awaited(length), None);
+            one.show([0; 2], [&whole[..length / 3], &whole[length / 3..]]);
+            other.pass([0; 2]);
+            assert!(other.has_shown(0));
+            other.read(0, 0, &mut buffer).unwrap();
+            assert_eq!(buffer, whole);
+            one.leave();
+            other.leave();
+        }
+    }
 
     fn after(mut distance: Distance, loads: &[bool]) -> Distance {
         loads.iter().for_each(|&slow| distance.learn(slow));

@@ -210,7 +210,7 @@ pub struct Producer<'a> {
     /// Length of the last message's payload beside its cell, and how much of the room for another one is prepared.
     likely_bytes: usize,
     prepared: usize,
-    distance: Distance,
+    pub(crate) distance: Distance,
 }
 
 impl<'a> Producer<'a> {
