@@ -23,7 +23,8 @@ const FORWARDED: [libc::c_int; 8] = [
 
 /// Blocks the forwarded signals in this thread and returns a descriptor from which they are read.
 ///
-/// A signal that was ignored when this program started (`nohup`, a script's `&`) stays ignored.
+/// A signal that was ignored when this program started (`nohup`, a script's `&`) stays ignored: for the ranks too, which
+/// inherit that.
 pub(crate) fn redirect() -> io::Result<OwnedFd> {
     // A parent that ignores SIGCHLD hands that down: the exit codes of the ranks would be lost.
     // SAFETY: the default action installs no code.
@@ -52,6 +53,16 @@ pub(crate) fn arrived(signals: &OwnedFd) -> Vec<i32> {
     records.map(|record| i32::from_ne_bytes([record[0], record[1], record[2], record[3]])).collect()
 }
 
+fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: a null pointer changes nothing, the other one is valid for one action.
+    if unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded and so has written the action.
+    Ok(unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN)
+}
+
 fn forwarded() -> io::Result<libc::sigset_t> {
     let mut set = MaybeUninit::uninit();
     // SAFETY: the pointer is valid for one signal set.
@@ -61,6 +72,10 @@ fn forwarded() -> io::Result<libc::sigset_t> {
     // SAFETY: sigemptyset has initialised it.
     let mut set = unsafe { set.assume_init() };
     for signal in FORWARDED {
+        // The kernel would keep a blocked signal for the descriptor although it is ignored.
+        if is_ignored(signal)? {
+            continue;
+        }
         // SAFETY: the set is initialised and the signal number is a valid one.
         if unsafe { libc::sigaddset(&mut set, signal) } != 0 {
             return Err(io::Error::last_os_error());

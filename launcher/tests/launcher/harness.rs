@@ -107,6 +107,16 @@ impl Shmrun {
         self
     }
 
+    /// Started with a signal that is ignored, as nohup does it.
+    pub(crate) fn ignoring(mut self, signal: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("trap '' {signal}; exec \"$@\""), "sh"]);
+        command.arg(self.command.get_program()).args(self.command.get_args()).current_dir(&self.directory);
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.command = command;
+        self
+    }
+
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
         self

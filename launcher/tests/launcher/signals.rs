@@ -57,6 +57,19 @@ fn stop_and_continue_reach_the_ranks() {
     assert_eq!(run.finish().signal, Some(9));
 }
 
+/// A job below nohup outlives its terminal.
+#[test]
+fn what_was_ignored_at_the_start_stays_so() {
+    let rank = "trap 'echo continued; sleep 0.5; exit 0' USR1; echo ready; while :; do sleep 0.02; done";
+    // With no grace, a job that the signal ends has no time for the half second.
+    let mut run = shmrun(["-n", "2", "--grace", "0", "sh", "-c", rank]).ignoring("HUP").start();
+    run.await_output("ready\n", 2);
+    run.signal(Signal::HUP);
+    // Of signals that are there together, the one with the lower number comes first.
+    run.signal(Signal::USR1);
+    run.finish().code(0).stdout(&("ready\n".repeat(2) + &"continued\n".repeat(2))).silent();
+}
+
 fn stat(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap()
 }
