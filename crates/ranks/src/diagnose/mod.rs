@@ -22,6 +22,8 @@
 mod advice;
 mod find;
 mod graph;
+#[cfg(test)]
+mod oracle;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use super::text::{describe, key, last_seen, stand, state};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn computing() -> View {
+pub(super) fn computing() -> View {
     View {
         life: Life::Attached,
         wait: None,
@@ -23,7 +23,7 @@ fn computing() -> View {
     }
 }
 
-fn wait(operation: &'static str, awaits: Awaits) -> Wait {
+pub(super) fn wait(operation: &'static str, awaits: Awaits) -> Wait {
     Wait {
         number: 7,
         operation,
@@ -39,7 +39,7 @@ fn wait(operation: &'static str, awaits: Awaits) -> Wait {
     }
 }
 
-fn waiting(wait: Wait) -> View {
+pub(super) fn waiting(wait: Wait) -> View {
     View { wait: Some(wait), blocked: true, asleep: true, outside: Outside::Unknown, ..computing() }
 }
 
@@ -63,11 +63,11 @@ fn any_of(others: &[usize]) -> View {
     waiting(wait("wait_any", Awaits::OneOf(others.to_vec())))
 }
 
-fn left(life: Life) -> View {
+pub(super) fn left(life: Life) -> View {
     View { life, outside: Outside::Unknown, ..computing() }
 }
 
-fn snapshot(ranks: impl Into<Vec<View>>) -> Snapshot {
+pub(super) fn snapshot(ranks: impl Into<Vec<View>>) -> Snapshot {
     Snapshot { ranks: ranks.into(), strict: false, eager_limit: 8192 }
 }
 
