@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ranks::{ANY_SOURCE, Source, Sum, World, wait_any};
+use rustix::process::{Signal, getpid, kill_process};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -43,6 +44,7 @@ fn main() -> Result<()> {
         "sleeping" => late(&world, || sleep(time))?,
         "reading" => late(&world, || drop(stdin().read_line(&mut String::new())))?,
         "race" => race(&world)?,
+        "survived-race" => return survived_race(world),
         "busy-pair" => busy_pair(&world, time)?,
         "busy" => busy(&world, time)?,
         other => bail!("unknown mistake {other}"),
@@ -208,4 +210,46 @@ fn race(world: &World) -> Result<()> {
     println!("order {order:?}");
     assert!(order.is_sorted(), "rank {} was first", order[0]);
     Ok(())
+}
+
+/// The last rank dies in the middle of a race, and the others run it again without it.
+fn survived_race(world: World) -> Result<()> {
+    let last = world.size() - 1;
+    for sent in 0..3 {
+        match world.rank() {
+            0 => break,
+            rank if rank == last && sent == 1 => kill_process(getpid(), Signal::KILL)?,
+            rank => world.send(&[rank], 0)?,
+        }
+    }
+    if world.rank() == 0 {
+        // Two messages of the last rank will never come: this ends with its death.
+        let (order, end) = arrivals(&world, usize::MAX);
+        println!("order {order:?} until {}", end.context("nobody died")?);
+    }
+    let world = world.shrink()?;
+    for _ in 0..3 {
+        match world.rank() {
+            0 => break,
+            rank => world.send(&[rank], 0)?,
+        }
+    }
+    if world.rank() == 0 {
+        let (order, end) = arrivals(&world, 3 * (world.size() - 1));
+        println!("order {order:?} of {} ranks", world.size());
+        end.map_or(Ok(()), Err)?;
+    }
+    Ok(world.finalize()?)
+}
+
+/// Who sent so many messages, in the order in which they were received until there was an error.
+fn arrivals(world: &World, count: usize) -> (Vec<usize>, Option<ranks::Error>) {
+    let mut order = Vec::new();
+    while order.len() < count {
+        match world.recv(&mut [0usize], ANY_SOURCE) {
+            Ok(status) => order.push(status.source),
+            Err(error) => return (order, Some(error)),
+        }
+    }
+    (order, None)
 }

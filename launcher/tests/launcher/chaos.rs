@@ -62,3 +62,23 @@ fn a_death_ends_the_job() {
 fn a_rank_that_ends_before_it_attached_is_not_waited_for() {
     line("--chaos 4 -n 3 misbehave 1:exit=0 init 0:size").run().code(0).stdout("size 3\n");
 }
+
+/// A rank dies in its own turn, so the others hear of it at a moment that depends on the seed, too.
+#[test]
+fn survivors_of_a_death_go_on_in_the_order_of_the_seed() {
+    let run = |seed: u32| {
+        let run = line(&format!("--chaos {seed} --on-failure=continue -n 4 stuck survived-race")).run();
+        run.code(0).says("rank 3 was killed by signal 9").stdout
+    };
+    let outcomes: Vec<String> = (0..8).map(run).collect();
+    for (seed, outcome) in (0..).zip(&outcomes) {
+        let lines: Vec<&str> = outcome.lines().collect();
+        assert!(
+            matches!(lines[..], [before, after]
+                if before.contains("rank 3 has failed") && after.ends_with("] of 3 ranks")),
+            "seed {seed}: {outcome}"
+        );
+        (0..4).for_each(|_| assert_eq!(run(seed), *outcome, "seed {seed}"));
+    }
+    assert!(outcomes.iter().any(|outcome| *outcome != outcomes[0]), "all seeds: {}", outcomes[0]);
+}
