@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, PatType, Result, Safety, Type};
 
-use crate::settings::Settings;
+use crate::settings::{OnFailure, Settings};
 
 const HELP: &str = "write fn name(world: &World), which may return a Result";
 
@@ -61,6 +61,13 @@ pub(crate) fn test(function: Function, settings: &Settings) -> TokenStream {
         let milliseconds = timeout.as_millis() as u64;
         quote!(.timeout(::core::time::Duration::from_millis(#milliseconds)))
     });
+    let on_failure = settings.on_failure.map(|on_failure| {
+        let variant = match on_failure {
+            OnFailure::Kill => quote!(Kill),
+            OnFailure::Continue => quote!(Continue),
+        };
+        quote!(.on_failure(::ranks::OnFailure::#variant))
+    });
     // A wrong type is shown where it stands in the function.
     let body = quote_spanned!(world.span()=> #name);
     let run = match &world {
@@ -72,7 +79,7 @@ pub(crate) fn test(function: Function, settings: &Settings) -> TokenStream {
         #[::core::prelude::v1::test]
         #visibility fn #name() {
             #item
-            ::ranks::Test::new(#ranks, ::core::concat!(::core::module_path!(), "::", #path))#timeout.#run(#body);
+            ::ranks::Test::new(#ranks, ::core::concat!(::core::module_path!(), "::", #path))#timeout #on_failure.#run(#body);
         }
     }
 }

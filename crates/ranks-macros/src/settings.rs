@@ -1,4 +1,4 @@
-//! What is written in the attribute: `4` or `ranks = 4`, and `timeout = "10s"`.
+//! What is written in the attribute: `4` or `ranks = 4`, `timeout = "10s"` and `on_failure = "continue"`.
 
 use std::time::Duration;
 
@@ -13,34 +13,42 @@ const HELP: &str = "write #[ranks::test(4)] or #[ranks::test(ranks = 4, timeout 
 pub(crate) struct Settings {
     pub(crate) ranks: Expr,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) on_failure: Option<OnFailure>,
+}
+
+/// What becomes of the other ranks when one fails.
+#[derive(Clone, Copy)]
+pub(crate) enum OnFailure {
+    Kill,
+    Continue,
 }
 
 impl Parse for Settings {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let mut ranks = None;
-        let mut timeout = None;
+        let (mut ranks, mut timeout, mut on_failure) = (None, None, None);
+        let mut may_be_unnamed = true;
         while !input.is_empty() {
-            let name = name(input)?;
-            match &name {
-                None if ranks.is_none() && timeout.is_none() => ranks = Some(number(input.parse()?)?),
-                Some(name) if name == "ranks" && ranks.is_none() => ranks = Some(number(input.parse()?)?),
-                Some(name) if name == "timeout" && timeout.is_none() => {
-                    timeout = Some(time(&input.parse()?)?)
-                }
-                Some(name) if name == "ranks" || name == "timeout" => {
-                    return Err(Error::new(name.span(), format!("`{name}` is given twice")));
-                }
-                Some(name) => {
-                    return Err(Error::new(name.span(), format!("there is no setting `{name}`: {HELP}")));
-                }
+            let name = match name(input)? {
+                Some(name) => name,
+                None if may_be_unnamed => Ident::new("ranks", input.span()),
                 None => return Err(input.error(format!("a setting needs its name here: {HELP}"))),
+            };
+            may_be_unnamed = false;
+            let is_new = match name.to_string().as_str() {
+                "ranks" => ranks.replace(number(input.parse()?)?).is_none(),
+                "timeout" => timeout.replace(time(&input.parse()?)?).is_none(),
+                "on_failure" => on_failure.replace(consequence(&input.parse()?)?).is_none(),
+                _ => return Err(Error::new(name.span(), format!("there is no setting `{name}`: {HELP}"))),
+            };
+            if !is_new {
+                return Err(Error::new(name.span(), format!("`{name}` is given twice")));
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
             }
         }
         let missing = || Error::new(Span::call_site(), format!("how many ranks? {HELP}"));
-        Ok(Self { ranks: ranks.ok_or_else(missing)?, timeout })
+        Ok(Self { ranks: ranks.ok_or_else(missing)?, timeout, on_failure })
     }
 }
 
@@ -82,4 +90,13 @@ fn time(text: &LitStr) -> Result<Duration> {
     time.filter(|time| !time.is_zero()).ok_or_else(|| {
         Error::new(text.span(), format!("`{value}` is no time: write \"500ms\", \"10s\" or \"2min\""))
     })
+}
+
+/// What becomes of the others, by the name that the flag of `shmrun` has for it.
+fn consequence(text: &LitStr) -> Result<OnFailure> {
+    match text.value().as_str() {
+        "kill" => Ok(OnFailure::Kill),
+        "continue" => Ok(OnFailure::Continue),
+        other => Err(Error::new(text.span(), format!("`{other}` is none of \"kill\" and \"continue\""))),
+    }
 }

@@ -27,6 +27,11 @@ fn short_and_long_forms_are_the_same() {
     let timed = expanded("4, timeout = \"10s\"", GOOD).unwrap();
     assert_eq!(timed, expanded("timeout = \"10000ms\", ranks = 4", GOOD).unwrap());
     assert!(timed.contains("from_millis (10000u64)"), "{timed}");
+    let going_on = expanded("4, on_failure = \"continue\"", GOOD).unwrap();
+    assert_eq!(going_on, expanded("on_failure = \"continue\", ranks = 4", GOOD).unwrap());
+    assert!(going_on.contains("on_failure (:: ranks :: OnFailure :: Continue)"), "{going_on}");
+    assert!(!short.contains("on_failure"), "{short}");
+    assert!(expanded("4, on_failure = \"kill\"", GOOD).unwrap().contains("OnFailure :: Kill"));
     assert!(expanded("RANKS + 1", GOOD).unwrap().contains("RANKS + 1"));
 }
 
@@ -52,7 +57,11 @@ fn wrong_settings_are_named() {
     refused("4.5", GOOD, "1 or more");
     refused("4, ranks = 4", GOOD, "`ranks` is given twice");
     refused("4, timeout = \"1s\", timeout = \"1s\"", GOOD, "`timeout` is given twice");
+    refused("4, on_failure = \"kill\", on_failure = \"kill\"", GOOD, "`on_failure` is given twice");
+    refused("4, on_failure = \"go on\"", GOOD, "`go on` is none of \"kill\" and \"continue\"");
+    refused("4, on_failure = 1", GOOD, "expected string literal");
     refused("4, 5", GOOD, "needs its name");
+    refused("timeout = \"1s\", 5", GOOD, "needs its name");
     refused("4, time = \"1s\"", GOOD, "no setting `time`: write #[ranks::test(4)]");
     refused("4 timeout = \"1s\"", GOOD, "expected `,`");
     for time in

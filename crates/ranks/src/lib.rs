@@ -93,6 +93,10 @@ pub use world::{World, init};
 /// than `timeout`, 60 s if not given; the message says what each rank was waiting for. `RANKS_TEST_TIMEOUT` in the
 /// environment, a number of seconds or `off`, replaces the timeouts of all tests, for debuggers and slow machines.
 ///
+/// `on_failure = "continue"` is for programs that survive the death of a rank, by [`World::shrink`] say, as
+/// [`Spawn::on_failure`] has it: the others go on, a rank that is killed or exits does not fail a test whose other ranks end
+/// well without it, and a rank that panics always does. Without it, or with `"kill"`, the others are stopped.
+///
 /// What the ranks print is captured and shown as that of any test, with the rank in front of every line.
 /// `#[should_panic]`, `#[ignore]` and other attributes work as with `#[test]`.
 ///
@@ -113,6 +117,17 @@ pub use world::{World, init};
 ///         0 => world.send(&[1u8], 1)?,
 ///         _ => assert_eq!(world.recv_vec::<u8>(0)?.0, [1]),
 ///     }
+///     world.finalize()
+/// }
+///
+/// #[ranks::test(3, on_failure = "continue")]
+/// fn two_go_on_without_the_third(world: World) -> ranks::Result<()> {
+///     if world.rank() == 2 {
+///         std::process::exit(1);
+///     }
+///     assert!(world.barrier().is_err());
+///     let world = world.shrink()?;
+///     assert_eq!(world.size(), 2);
 ///     world.finalize()
 /// }
 /// # fn main() {}

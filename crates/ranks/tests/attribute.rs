@@ -77,6 +77,42 @@ fn an_error_after_the_world_is_gone_brings_its_message(world: World) -> Result<(
     if rank == 1 { Err("the disk is full".to_owned()) } else { Ok(()) }
 }
 
+#[ranks::test(3, on_failure = "continue")]
+fn a_test_goes_on_without_a_rank_if_it_says_so(world: World) -> ranks::Result<()> {
+    if world.rank() == 1 {
+        std::process::exit(3);
+    }
+    assert!(world.barrier().is_err());
+    let world = world.shrink()?;
+    assert_eq!((world.size(), sum_of_ranks(&world)?), (2, 1));
+    world.finalize()
+}
+
+#[ranks::test(2, on_failure = "continue")]
+#[should_panic(expected = "exit code 3")]
+fn a_failure_that_nobody_took_note_of_fails_the_test(world: &World) {
+    if world.rank() == 1 {
+        std::process::exit(3);
+    }
+    assert!(world.barrier().is_err());
+}
+
+#[ranks::test(2, on_failure = "continue")]
+#[should_panic(expected = "not this one")]
+fn a_panic_fails_a_test_that_goes_on(world: World) -> ranks::Result<()> {
+    assert_ne!(world.rank(), 1, "not this one");
+    world.shrink()?.finalize()
+}
+
+#[ranks::test(2, on_failure = "kill")]
+#[should_panic(expected = "exit code 3")]
+fn a_test_ends_with_the_first_failure_if_it_says_so(world: World) -> ranks::Result<()> {
+    if world.rank() == 1 {
+        std::process::exit(3);
+    }
+    world.shrink()?.finalize()
+}
+
 #[ranks::test(2, timeout = "400ms")]
 #[should_panic(expected = "did not end within 400ms\n  rank 0  recv_vec(from 1")]
 fn a_hang_says_who_waits_for_what(world: &World) {

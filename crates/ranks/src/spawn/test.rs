@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::others;
 use super::parent::Spawn;
 use crate::error::Error;
+use crate::launch::OnFailure;
 use crate::spawn::SpawnError;
 use crate::world::World;
 
@@ -56,6 +57,12 @@ impl Test {
     /// How long the test may take.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.spawn = self.spawn.timeout(timeout);
+        self
+    }
+
+    /// What becomes of the others when a rank fails.
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.spawn = self.spawn.on_failure(on_failure);
         self
     }
 
