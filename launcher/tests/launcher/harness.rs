@@ -137,6 +137,13 @@ impl Shmrun {
         self
     }
 
+    /// A process group of its own, with this process as a parent outside of it: who belongs to a group without one
+    /// (as the tests do that something in the background has started) is not stopped by SIGTSTP.
+    pub(crate) fn own_group(mut self) -> Self {
+        std::os::unix::process::CommandExt::process_group(&mut self.command, 0);
+        self
+    }
+
     /// The command itself, to be run by something else (a terminal, a namespace).
     pub(crate) fn words(self) -> Vec<String> {
         fs::remove_dir_all(&self.directory).unwrap();
@@ -198,6 +205,17 @@ impl Running {
         while !self.errors.text().contains(text) {
             if begin.elapsed() > WATCHDOG || self.child.try_wait().unwrap().is_some() {
                 self.give_up(&format!("did not say {text:?}"));
+            }
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Blocks until something is true of the run.
+    pub(crate) fn await_that(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let begin = Instant::now();
+        while !is_so(self) {
+            if begin.elapsed() > WATCHDOG {
+                self.give_up(&format!("not so: {what}"));
             }
             sleep(Duration::from_millis(2));
         }

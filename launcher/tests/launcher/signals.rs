@@ -2,11 +2,11 @@
 
 use rustix::process::Signal;
 
-use crate::harness::shmrun;
+use crate::harness::{Running, shmrun};
 
-fn trapping(signal: &str, action: &str) -> crate::harness::Running {
+fn trapping(signal: &str, action: &str) -> Running {
     let script = format!("trap '{action}' {signal}; echo ready; while :; do sleep 0.02; done");
-    let mut run = shmrun(["-n", "3", "sh", "-c", &script]).start();
+    let mut run = shmrun(["-n", "3", "sh", "-c", &script]).own_group().start();
     run.await_output("ready\n", 3);
     run
 }
@@ -43,14 +43,13 @@ fn a_second_interrupt_kills() {
 fn stop_and_continue_reach_the_ranks() {
     let mut run = trapping("CONT", "echo continued");
     run.signal(Signal::TSTP);
-    // The launcher stops itself after it has passed the signal on.
-    while !stat(run.child.id() as i32).contains(") T ") {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    // With the launcher the shell gets the terminal back: no rank may run any more.
-    let shells = run.processes().into_iter().map(stat).filter(|stat| stat.contains(" (sh) "));
-    let shells: Vec<String> = shells.collect();
-    assert!(shells.len() == 3 && shells.iter().all(|stat| stat.contains(") T ")), "{shells:?}");
+    // The launcher stops itself after it has passed the signal on. The ranks come to theirs when they have a processor:
+    // that they stop first, where they can in time, is what the tests of the terminal see.
+    run.await_that("the launcher and its ranks are stopped", |run| {
+        let shells = run.processes().into_iter().map(stat).filter(|stat| stat.contains(" (sh) "));
+        let stopped = |stat: &String| stat.contains(") T ");
+        stopped(&stat(run.child.id() as i32)) && shells.filter(stopped).count() == 3
+    });
     run.signal(Signal::CONT);
     run.await_output("continued\n", 3);
     run.signal(Signal::KILL);
