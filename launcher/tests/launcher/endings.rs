@@ -169,9 +169,11 @@ fn a_rank_can_be_debugged() {
         return eprintln!("SKIPPED: no gdb");
     }
     let words = ["-n", "2", "--debug", "1", misbehave(), "init", "barrier", "size"];
-    let commands = "set confirm off\nbreak main\nrun\ncontinue\nquit\n";
+    // Where only places are known, the `main` of C, which calls the program's, is another one.
+    let commands = "set confirm off\nbreak main\nrun\ncontinue\ncontinue\nquit\n";
     let run = shmrun(words).env("DEBUGINFOD_URLS", "").input(commands).run().code(0);
-    run.check(run.stdout.contains("Breakpoint 1, "), "the debugger at work");
+    let stopped = run.stdout.lines().any(|line| line.starts_with("Breakpoint 1"));
+    run.check(stopped, "the debugger at work");
     run.check(run.stdout.matches("size 2").count() == 2, "both ranks");
     line("-n 2 --debug 2 true").run().code(125).says("no rank 2");
 }
