@@ -35,7 +35,8 @@ fn one_rank_exits(world: &World) {
     world.recv_vec::<u8>(1).unwrap();
 }
 
-#[ranks::test(ranks = 3, timeout = "1s")]
+// Ranks that wait look around every half a second: a report of that very moment may find them awake.
+#[ranks::test(ranks = 3, timeout = "1200ms")]
 fn two_ranks_wait_for_each_other(world: &World) {
     match world.rank() {
         0 => world.recv_vec::<u8>((1, 5)).map(drop).unwrap(),

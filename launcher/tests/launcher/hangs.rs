@@ -258,8 +258,13 @@ fn sigquit_shows_what_every_rank_does() {
     let mut run =
         line("-n 4 misbehave init 0:ready 0:sleep=600000 1:finalize 1:sleep=600000 barrier").start();
     run.await_output("ready\n", 1);
-    // They park within microseconds; what is shown is shown in any case.
-    sleep(Duration::from_millis(300));
+    let ranks = [0, 1, 2, 3].map(|rank| run.rank(rank, misbehave()));
+    run.await_that("all ranks sleep, and do so for a while", |_| {
+        (0..20).all(|_| {
+            sleep(Duration::from_millis(5));
+            ranks.iter().all(|rank| is_asleep(*rank))
+        })
+    });
     run.signal(Signal::QUIT);
     let run = run.finish().code(131).says("shmrun: state of the ranks after ");
     for row in ["rank 0     sleeping for a time", "rank 1     finished", "ranks 2, 3  barrier"] {
@@ -271,6 +276,11 @@ fn sigquit_shows_what_every_rank_does() {
         });
         run.check(found, row);
     }
+}
+
+fn is_asleep(process: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap();
+    stat.contains(") S ")
 }
 
 /// The launcher gets up about once a second to look. That is counted: processor time depends on what else runs.
