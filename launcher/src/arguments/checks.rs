@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use ranks::launch::{Hang, HangAction, Plan};
 
 use super::duration;
+use super::ending::whole_number;
 
 /// How closely the job is watched, and what its ranks may not rely on.
 #[derive(Debug, Args)]
@@ -21,7 +22,7 @@ pub(super) struct Checks {
     #[arg(long)]
     strict: bool,
     /// Run one rank at a time, in an order that SEED gives: races repeat exactly
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = whole_number::<u64>)]
     chaos: Option<u64>,
 }
 

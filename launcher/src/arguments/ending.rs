@@ -1,5 +1,6 @@
 //! When a job ends, and how patiently it is ended.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -28,7 +29,7 @@ pub(super) struct Endings {
     #[arg(long, value_name = "TIME", value_parser = duration::parse_or_zero)]
     grace: Option<Duration>,
     /// Start a job that failed again, up to N times; ranks see in SHMRUN_RESTART which time it is
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = whole_number::<u32>)]
     pub(super) max_restarts: u32,
 }
 
@@ -45,6 +46,10 @@ impl Endings {
         };
         Ok(Limits { timeout, grace: self.grace, ..Limits::default() })
     }
+}
+
+pub(super) fn whole_number<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "a whole number is needed, for example 3".to_owned())
 }
 
 fn timeout_of_environment() -> Result<Option<Duration>> {

@@ -15,6 +15,8 @@ fn wrong_arguments() {
         ("-n 2", "PROGRAM"),
         ("--tag-outptu true", "--tag-output"),
         ("--bind-to hat true", "'hat'"),
+        ("--chaos x true", "whole number"),
+        ("--max-restarts -1 true", "whole number"),
     ];
     for (arguments, message) in runs {
         let run = line(arguments).run().code(125).stdout("").says(message);

@@ -64,6 +64,40 @@ fn tracks(run: &Finished, file: &str, ranks: usize) -> BTreeMap<u64, Vec<Value>>
     tracks
 }
 
+/// Checks what the viewers rely on: events of one track nest, and every end of an arrow lies in one that says so.
+fn check_format(run: &Finished, tracks: &BTreeMap<u64, Vec<Value>>) {
+    // In nanoseconds, as the viewers count.
+    let time = |event: &Value, field: &str| (event[field].as_f64().unwrap() * 1000.0).round() as u64;
+    for events in tracks.values() {
+        let mut open: Vec<(u64, u64)> = Vec::new();
+        for event in events {
+            run.check(event["pid"] == 1, "one process");
+            let begin = time(event, "ts");
+            open.retain(|&(_, end)| begin < end);
+            match event["ph"].as_str().unwrap() {
+                "X" => {
+                    let end = begin + time(event, "dur");
+                    run.check(begin < end, "an event that takes time");
+                    run.check(open.iter().all(|&(_, outer)| end <= outer), "events that nest");
+                    open.push((begin, end));
+                }
+                "s" => run.check(!open.is_empty(), "an arrow that begins in an event"),
+                "f" => run.check(event["bp"] == "e" && !open.is_empty(), "an arrow that ends in an event"),
+                other => run.check(false, other),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_timeline_has_the_form_that_viewers_expect() {
+    let exchanges = "exchange=8 exchange=100000 barrier ".repeat(8);
+    let run = line(&format!("-n 3 --trace job.json misbehave init {exchanges} finalize")).run().code(0);
+    let tracks = tracks(&run, "job.json", 3);
+    check_format(&run, &tracks);
+    run.check(arrows(&tracks, "s").len() == 3 * 16, "an arrow for each message");
+}
+
 /// Track and time of the ends of arrows, by their numbers.
 fn arrows(tracks: &BTreeMap<u64, Vec<Value>>, kind: &str) -> BTreeMap<u64, (u64, f64)> {
     let events = tracks.iter().flat_map(|(track, events)| events.iter().map(move |event| (*track, event)));
@@ -76,6 +110,7 @@ fn arrows(tracks: &BTreeMap<u64, Vec<Value>>, kind: &str) -> BTreeMap<u64, (u64,
 fn the_timeline_of_a_killed_job_has_its_messages_and_waits() {
     let run = line(&format!("-n 3 --trace job.json {KILLED}")).run().code(137);
     let tracks = tracks(&run, "job.json", 3);
+    check_format(&run, &tracks);
     for events in tracks.values() {
         let times: Vec<f64> = events.iter().map(|event| event["ts"].as_f64().unwrap()).collect();
         run.check(times.is_sorted() && times[0] >= 0.0, "times that do not go back");
