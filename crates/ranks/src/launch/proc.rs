@@ -74,6 +74,8 @@ fn sleep(call: &str, file: impl Fn(u64) -> Option<String>) -> Option<String> {
         libc::SYS_read | libc::SYS_readv | libc::SYS_pread64 => named("reading"),
         libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 => named("writing"),
         libc::SYS_nanosleep | libc::SYS_clock_nanosleep => "sleeping for a time".to_owned(),
+        // What a sleep becomes, and any wait with a time limit, when the process was stopped and goes on.
+        libc::SYS_restart_syscall => "sleeping or waiting for a time".to_owned(),
         libc::SYS_wait4 | libc::SYS_waitid => "waiting for a child process".to_owned(),
         libc::SYS_futex => "waiting for another thread".to_owned(),
         libc::SYS_ppoll | libc::SYS_pselect6 | libc::SYS_epoll_pwait => "waiting in poll".to_owned(),
@@ -147,6 +149,9 @@ mod tests {
             "reading its standard input"
         );
         assert_eq!(told(&format!("{read} 0x5 0x7f00")).unwrap(), "reading file 5");
+        // A sleep that was stopped and continued.
+        let restarted = format!("{} 0x0 0x7ffe", libc::SYS_restart_syscall);
+        assert_eq!(told(&restarted).unwrap(), "sleeping or waiting for a time");
         assert_eq!(told("-1 0x7ffe 0x7f01"), None);
         assert_eq!(told("running"), None);
     }
