@@ -37,7 +37,8 @@ impl Settings {
         for setting in environment {
             apply(plan, setting).map_err(|error| error.context("SHMRUN_SET"))?;
         }
-        self.set.iter().try_for_each(|setting| apply(plan, setting))
+        let set = self.set.iter();
+        set.map(|setting| apply(plan, setting).map_err(|error| anyhow!("--set: {error}"))).collect()
     }
 }
 

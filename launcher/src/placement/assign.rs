@@ -52,8 +52,13 @@ fn blocks(topology: &Topology, per_rank: PerRank, map: Option<Level>, ranks: usi
         PerRank::Cores(each) => (Level::Core, each),
     };
     let units = topology.by(level);
+    let kind = match (level, each) {
+        (Level::Core, 1) => "core",
+        (Level::Core, _) => "cores",
+        (_, 1) => "processor",
+        _ => "processors",
+    };
     if each > units.len() {
-        let kind = if level == Level::Core { "cores" } else { "processors" };
         bail!("each rank is to get {each} {kind}, but only {} may be used", units.len());
     }
     let places = topology.by(map.filter(|&map| map > level).unwrap_or(Level::Numa));
@@ -62,9 +67,8 @@ fn blocks(topology: &Topology, per_rank: PerRank, map: Option<Level>, ranks: usi
     let straddling = cut(&units, &topology.processors, each);
     // Blocks that lie in one node, unless others give room for more ranks.
     let blocks = if whole.len() >= ranks.min(straddling.len()) { whole } else { straddling };
-    let note = (blocks.len() < ranks).then(|| {
-        format!("{ranks} ranks share {} places of {each}: more do not fit beside each other", blocks.len())
-    });
+    let note = (blocks.len() < ranks)
+        .then(|| format!("{ranks} ranks of {each} {kind} each share the room for {}", blocks.len()));
     Ok(Placement { processors: (0..ranks).map(|rank| blocks[rank % blocks.len()].clone()).collect(), note })
 }
 
@@ -200,6 +204,19 @@ mod tests {
         let policy = Policy { per_rank: Some(PerRank::Cores(3)), ..Policy::default() };
         let message = assign(&topology, &policy, 1).err().unwrap().to_string();
         assert!(message.contains("3 cores") && message.contains("only 2"), "{message}");
+    }
+
+    #[test]
+    fn ranks_that_share_are_told_so() {
+        let sys = machine(1, 2);
+        let topology = Topology::read(sys.path(), &[0, 1]);
+        let note = |each, ranks| {
+            let policy = Policy { per_rank: Some(PerRank::Cores(each)), ..Policy::default() };
+            assign(&topology, &policy, ranks).unwrap().note
+        };
+        assert_eq!(note(2, 2).unwrap(), "2 ranks of 2 cores each share the room for 1");
+        assert_eq!(note(1, 3).unwrap(), "3 ranks of 1 core each share the room for 2");
+        assert_eq!(note(1, 2), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ fn wrong_arguments() {
         ("--tag-outptu true", "--tag-output"),
         ("--bind-to hat true", "'hat'"),
         ("--chaos x true", "whole number"),
+        ("--set direct=hat true", "--set: direct=hat: it is on or off"),
         ("--max-restarts -1 true", "whole number"),
     ];
     for (arguments, message) in runs {
