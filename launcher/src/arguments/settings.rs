@@ -37,8 +37,8 @@ impl Settings {
         for setting in environment {
             apply(plan, setting).map_err(|error| error.context("SHMRUN_SET"))?;
         }
-        let set = self.set.iter();
-        set.map(|setting| apply(plan, setting).map_err(|error| anyhow!("--set: {error}"))).collect()
+        let from_option = |setting| apply(plan, setting).map_err(|error| anyhow!("--set: {error}"));
+        self.set.iter().map(String::as_str).try_for_each(from_option)
     }
 }
 
