@@ -298,3 +298,26 @@ fn processor_ticks() -> u64 {
     let (_, fields) = stat.rsplit_once(')').unwrap();
     fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
+
+/// The server sees the second client's request before it sees that the first one has left.
+#[test]
+fn a_client_that_follows_at_once_gets_its_answer() {
+    watched("follows", || {
+        let name = name("fol");
+        let (mut client, mut server) = request_reply(&name);
+        assert!(client.try_request(b"first").unwrap());
+        server.receive().unwrap().reply(b"one").unwrap();
+        assert_eq!(client.try_reply().unwrap().unwrap(), b"one");
+        drop(client);
+        let mut client = Channel::open(&name).unwrap().client().unwrap();
+        assert!(client.try_request(b"second").unwrap());
+        let request = server.receive().unwrap();
+        assert_eq!(*request, *b"second");
+        request.reply(b"two").unwrap();
+        assert_eq!(client.try_reply().unwrap().unwrap(), b"two");
+        // The departure is reported all the same, and once.
+        let reported = server.receive_timeout(LONG).unwrap_err();
+        assert!(matches!(reported, ChannelError::PeerGone { how: Departure::Replaced, .. }), "{reported}");
+        assert!(server.try_receive().unwrap().is_none());
+    });
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Role;
 use super::end::{End, Patience};
-use super::error::ChannelError;
+use super::error::{ChannelError, Departure};
 use super::object::Object;
 use super::one_way::Assembly;
 
@@ -116,12 +116,14 @@ pub struct Server {
     assembly: Assembly,
     /// The request that was received last. Its memory is used again.
     request: Vec<u8>,
+    /// A departure that a reply has come across: for the next call that receives.
+    unreported: Option<ChannelError>,
 }
 
 impl Server {
     pub(super) fn attach(object: Object) -> Result<Self, ChannelError> {
         let end = End::attach(object, Role::Server)?;
-        Ok(Self { end, assembly: Assembly::default(), request: Vec::new() })
+        Ok(Self { end, assembly: Assembly::default(), request: Vec::new(), unreported: None })
     }
 
     /// Blocks until a request is there and returns it; it is answered by [`Request::reply`].
@@ -131,6 +133,7 @@ impl Server {
     /// The client left or died and all its complete requests have been received: reported once, after which the
     /// next call waits for a successor. [`ChannelError::Abandoned`] if a request ended halfway.
     pub fn receive(&mut self) -> Result<Request<'_>, ChannelError> {
+        self.report()?;
         self.assembly.receive(&mut self.end, &Patience::endless("receive"))?;
         Ok(self.take_request())
     }
@@ -141,6 +144,7 @@ impl Server {
     ///
     /// As [`Server::receive`], and [`ChannelError::Timeout`].
     pub fn receive_timeout(&mut self, limit: Duration) -> Result<Request<'_>, ChannelError> {
+        self.report()?;
         self.assembly.receive(&mut self.end, &Patience::limited("receive", limit))?;
         Ok(self.take_request())
     }
@@ -151,14 +155,20 @@ impl Server {
     ///
     /// As [`Server::receive`], but a death is seen only by the calls that block.
     pub fn try_receive(&mut self) -> Result<Option<Request<'_>>, ChannelError> {
+        self.report()?;
         let complete = self.assembly.try_receive(&mut self.end, "try_receive")?;
         Ok(complete.then(|| self.take_request()))
+    }
+
+    fn report(&mut self) -> Result<(), ChannelError> {
+        self.unreported.take().map_or(Ok(()), Err)
     }
 
     fn take_request(&mut self) -> Request<'_> {
         let envelope = self.assembly.finish_into(&mut self.request);
         let number = envelope.map_or(0, |envelope| envelope.message);
-        Request { bytes: &self.request, number, end: &mut self.end }
+        let Self { request, end, unreported, .. } = self;
+        Request { bytes: request, number, end, unreported }
     }
 
     /// Answers requests with what `answer` makes of them until the client is gone, one way or the other. Returns
@@ -198,6 +208,7 @@ pub struct Request<'a> {
     bytes: &'a [u8],
     number: u64,
     end: &'a mut End,
+    unreported: &'a mut Option<ChannelError>,
 }
 
 impl Request<'_> {
@@ -208,7 +219,7 @@ impl Request<'_> {
     ///
     /// The client left or died.
     pub fn reply(self, reply: &[u8]) -> Result<(), ChannelError> {
-        self.end.send(reply, self.number, &Patience::endless("reply")).map(drop)
+        self.answer(reply, &Patience::endless("reply"))
     }
 
     /// [`Request::reply`] that gives up after `limit`. The client discards what it had received by then.
@@ -217,7 +228,20 @@ impl Request<'_> {
     ///
     /// As [`Request::reply`], and [`ChannelError::Timeout`].
     pub fn reply_timeout(self, reply: &[u8], limit: Duration) -> Result<(), ChannelError> {
-        self.end.send(reply, self.number, &Patience::limited("reply", limit)).map(drop)
+        self.answer(reply, &Patience::limited("reply", limit))
+    }
+
+    /// The departure of a predecessor is news to this end when the request of the successor was there before it looked:
+    /// that client waits for its answer. If the request was the predecessor's after all, the successor discards the
+    /// answer by its number.
+    fn answer(self, reply: &[u8], patience: &Patience) -> Result<(), ChannelError> {
+        match self.end.send(reply, self.number, patience) {
+            Err(error @ ChannelError::PeerGone { how: Departure::Replaced, .. }) => {
+                *self.unreported = Some(error);
+                self.end.send(reply, self.number, patience).map(drop)
+            }
+            sent => sent.map(drop),
+        }
     }
 
     /// The bytes, for keeping.
