@@ -140,13 +140,13 @@ mod no_deadlock {
 
     #[test]
     fn is_a_long_computation() {
-        let run = innocent("-n 4 stuck computing 4").says("rank 0 is computing, 3 ranks wait");
+        let run = innocent("-n 4 stuck computing 9").says("rank 0 is computing, 3 ranks wait");
         run.says("ranks 1-3  barrier").stdout(&"done\n".repeat(4));
     }
 
     #[test]
     fn is_a_rank_that_sleeps() {
-        innocent("-n 3 stuck sleeping 4").says("rank 0 is sleeping for a time, 2 ranks wait");
+        innocent("-n 3 stuck sleeping 9").says("rank 0 is sleeping for a time, 2 ranks wait");
     }
 
     #[test]
