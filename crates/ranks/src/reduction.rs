@@ -20,12 +20,28 @@ use bytemuck::{Pod, Zeroable};
 pub trait Reduction<T> {
     /// Replaces each `accumulated[i]` by `accumulated[i] op next[i]`. Both have the same length.
     fn combine(&self, accumulated: &mut [T], next: &[T]);
+
+    /// Replaces each `result[i]` by `first[i] op next[i]`: what [`Reduction::combine`] does to a copy of `first`, with
+    /// less copying where that is possible. All have the same length.
+    fn combine_into(&self, result: &mut [T], first: &[T], next: &[T])
+    where
+        T: Copy,
+    {
+        result.copy_from_slice(first);
+        self.combine(result, next);
+    }
 }
 
 impl<T: Copy, F: Fn(T, T) -> T> Reduction<T> for F {
     fn combine(&self, accumulated: &mut [T], next: &[T]) {
         for (left, &right) in accumulated.iter_mut().zip(next) {
             *left = self(*left, right);
+        }
+    }
+
+    fn combine_into(&self, result: &mut [T], first: &[T], next: &[T]) {
+        for ((result, &left), &right) in result.iter_mut().zip(first).zip(next) {
+            *result = self(left, right);
         }
     }
 }
@@ -39,6 +55,10 @@ macro_rules! operation {
         impl<T: Copy + $bound> Reduction<T> for $name {
             fn combine(&self, accumulated: &mut [T], next: &[T]) {
                 Reduction::combine(&$combine, accumulated, next);
+            }
+
+            fn combine_into(&self, result: &mut [T], first: &[T], next: &[T]) {
+                Reduction::combine_into(&$combine, result, first, next);
             }
         }
     };

@@ -167,7 +167,7 @@ struct Rounds {
 impl Rounds {
     /// `None` if not even one part fits into a round.
     fn new(collective: &Collective<'_>, part: usize) -> Option<Self> {
-        let together = collective.stream_bytes() / part.max(1);
+        let together = collective.piece_bytes() / part.max(1);
         (together > 0).then_some(Self { others: collective.world.size() - 1, together })
     }
 

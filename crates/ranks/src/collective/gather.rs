@@ -232,7 +232,7 @@ impl Collective<'_> {
     /// `length` bytes in pieces of one round each.
     #[inline]
     pub(super) fn pieces(&self, length: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        pieces(length, self.stream_bytes())
+        pieces(length, self.piece_bytes())
     }
 }
 

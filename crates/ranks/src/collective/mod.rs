@@ -63,10 +63,6 @@ impl Kind {
     }
 }
 
-/// Pieces of a stream. Streams of 16, 32 and 64 KiB pieces of 1 MiB took 50, 49 and 54 µs on 2 cores of a Sapphire Rapids
-/// machine; the shorter ones let the last reader end sooner.
-const STREAM_BYTES: usize = 16 << 10;
-
 /// A collective under way, on this rank.
 pub(crate) struct Collective<'w> {
     world: &'w World,
@@ -120,18 +116,10 @@ impl<'w> Collective<'w> {
         self.caller
     }
 
-    /// Bytes that a rank can show in one round.
-    pub(crate) fn capacity(&self) -> usize {
-        self.world.engine.borrow().job.geometry().piece_bytes
-    }
-
-    /// What a rank shows of a long payload in one round, where the others read one piece while it writes the next. With
-    /// more ranks than processors every round costs a change of processes, and little is done at the same time.
+    /// What a rank shows of a long payload in one round, where the others read one piece while it writes the next.
     #[inline]
-    pub(crate) fn stream_bytes(&self) -> usize {
-        let engine = self.world.engine.borrow();
-        let capacity = engine.job.geometry().piece_bytes;
-        if engine.has_core_per_rank() { capacity.min(STREAM_BYTES) } else { capacity }
+    pub(crate) fn piece_bytes(&self) -> usize {
+        self.world.engine.borrow().job.geometry().piece_bytes
     }
 
     #[inline]

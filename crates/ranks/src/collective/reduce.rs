@@ -142,15 +142,13 @@ impl Collective<'_> {
     /// The elements in pieces of one round each; one empty piece if there are none, so that ranks still meet.
     fn element_pieces<T>(&self, elements: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
         let size = size_of::<T>().max(1);
-        // Every slice of a piece costs a round more: long pieces have fewer of them.
-        let bytes = if self.world.size() > 2 { self.capacity() } else { self.stream_bytes() };
-        let per_round = (bytes / size).max(1) * size;
+        let per_round = (self.piece_bytes() / size).max(1) * size;
         pieces(elements * size, per_round).map(move |bytes| bytes.start / size..bytes.end / size)
     }
 
     /// Whether not even one element can be shown in a round.
     fn exceeds_round<T>(&self, data: &[T]) -> bool {
-        !data.is_empty() && size_of::<T>() > self.stream_bytes()
+        !data.is_empty() && size_of::<T>() > self.piece_bytes()
     }
 
     /// Combines elements of the first `ranks` ranks that take several rounds each, one element after the other.
@@ -283,7 +281,13 @@ impl Collective<'_> {
         ranks: usize,
     ) -> Result<()> {
         let me = self.world.rank();
-        for rank in 0..ranks {
+        let mut ranks = 0..ranks;
+        if me == 0 && ranks.len() > 1 {
+            self.read(1, offset, bytemuck::cast_slice_mut(scratch))?;
+            operation.combine_into(target, mine, scratch);
+            ranks.start = 2;
+        }
+        for rank in ranks {
             match (rank, rank == me) {
                 (0, true) => target.copy_from_slice(mine),
                 (0, false) => self.read(rank, offset, bytemuck::cast_slice_mut(target))?,
