@@ -8,12 +8,13 @@ use std::collections::VecDeque;
 
 use crate::envelope::Envelope;
 
-/// Which messages a receive accepts. Small enough to travel in registers.
+/// Which messages a receive accepts. Two words, which travel in registers: three short fields are written to memory one
+/// by one and read back as one, which stalls the processor for longer than the rest of a match takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pattern {
-    context: u32,
+    /// Context and tag, as in [`key`].
+    key: u64,
     source: u32,
-    tag: i32,
 }
 
 /// No rank has this number.
@@ -21,17 +22,23 @@ const ANY_SOURCE: u32 = u32::MAX;
 /// Tags are not negative.
 const ANY_TAG: i32 = -1;
 
+/// What matching compares besides the source.
+#[inline]
+fn key(context: u32, tag: i32) -> u64 {
+    u64::from(context) | u64::from(tag as u32) << 32
+}
+
 impl Pattern {
     /// Messages of a context, from `source` or any rank, with `tag` or any tag.
     #[inline]
     pub(crate) fn new(context: u32, source: Option<usize>, tag: Option<i32>) -> Self {
         let source = source.map_or(ANY_SOURCE, |rank| rank as u32);
-        Self { context, source, tag: tag.unwrap_or(ANY_TAG) }
+        Self { key: key(context, tag.unwrap_or(ANY_TAG)), source }
     }
 
     #[inline]
     pub(crate) fn context(&self) -> u32 {
-        self.context
+        self.key as u32
     }
 
     #[inline]
@@ -41,14 +48,20 @@ impl Pattern {
 
     #[inline]
     pub(crate) fn tag(&self) -> Option<i32> {
-        (self.tag != ANY_TAG).then_some(self.tag)
+        let tag = (self.key >> 32) as i32;
+        (tag != ANY_TAG).then_some(tag)
+    }
+
+    /// Which bits of a message's key must be those of this one.
+    #[inline]
+    fn mask(&self) -> u64 {
+        if self.tag().is_none() { u64::from(u32::MAX) } else { u64::MAX }
     }
 
     #[inline]
     pub(crate) fn fits(&self, envelope: &Envelope) -> bool {
-        self.context == envelope.context
-            && (self.source == u32::from(envelope.source) || self.source == ANY_SOURCE)
-            && (self.tag == envelope.tag || self.tag == ANY_TAG)
+        let differs = (self.key ^ key(envelope.context, envelope.tag)) & self.mask();
+        differs == 0 && (self.source == u32::from(envelope.source) || self.source == ANY_SOURCE)
     }
 }
 
@@ -143,12 +156,6 @@ impl<R> Entry<R> {
     }
 }
 
-/// What matching compares besides the source.
-#[inline]
-fn key(context: u32, tag: i32) -> u64 {
-    u64::from(context) | u64::from(tag as u32) << 32
-}
-
 impl<R: Copy + PartialEq> Posted<R> {
     pub(crate) fn new(ranks: usize) -> Self {
         let by_source = (0..ranks).map(|_| Line::new()).collect();
@@ -160,11 +167,16 @@ impl<R: Copy + PartialEq> Posted<R> {
         self.live == 0
     }
 
+    /// How many there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
     #[inline]
     pub(crate) fn post(&mut self, pattern: Pattern, receive: R) {
-        let mask = if pattern.tag == ANY_TAG { u64::from(u32::MAX) } else { u64::MAX };
-        let key = key(pattern.context, pattern.tag) & mask;
-        let entry = Entry { key, mask, order: self.next, receive };
+        let mask = pattern.mask();
+        let entry = Entry { key: pattern.key & mask, mask, order: self.next, receive };
         self.next += 1;
         self.live += 1;
         self.line(pattern.source()).push(entry);

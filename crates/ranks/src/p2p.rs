@@ -15,7 +15,7 @@ use crate::engine::receives::Expected;
 use crate::engine::send::Started;
 use crate::engine::{Caller, Engine, OperationId};
 use crate::envelope::{Envelope, FLAG_OBJECT, FLAG_SYNCHRONOUS};
-use crate::error::{Error, Result};
+use crate::error::{CallSite, Error, Result};
 use crate::matching::Pattern;
 use crate::status::Status;
 use crate::world::World;
@@ -151,9 +151,10 @@ impl World {
         self.check_destination(to, caller)?;
         let pattern = self.pattern(from);
         let content = Content::Elements(type_hash::<T>());
-        let envelope =
-            self.envelope(self.context, size_of_val(data), content, to.tag, Mode::Standard, caller);
         let mut engine = self.engine.borrow_mut();
+        let length = size_of_val(data);
+        let site = engine.call_sites.intern(caller.at);
+        let envelope = self.envelope(self.context, length, content, to.tag, Mode::Standard, site);
         let mut loan = Loan::new(&mut engine);
         let receive = loan.receive(pattern, expected::<U>(), bytemuck::cast_slice_mut(buffer), caller)?;
         let send = loan.send(to.rank, envelope, bytemuck::cast_slice(data), caller)?;
@@ -175,12 +176,41 @@ impl World {
         caller: Caller,
     ) -> Result<()> {
         self.check_destination(to, caller)?;
-        let envelope = self.envelope(self.context, bytes.len(), content, to.tag, mode, caller);
         let mut engine = self.engine.borrow_mut();
-        if engine.try_eager(to.rank, &envelope, bytes) {
+        let site = engine.call_sites.intern(caller.at);
+        let envelope = self.envelope(self.context, bytes.len(), content, to.tag, mode, site);
+        if engine.try_short(to.rank, &envelope, bytes) {
             return engine.progress_now_and_then();
         }
-        send_slowly(&mut engine, to.rank, envelope, bytes, caller)
+        drop(engine);
+        self.send_slowly(bytes, content, to, mode, caller.operation, caller.at)
+    }
+
+    // Out of the way, with arguments that the short way has in registers.
+    #[inline(never)]
+    fn send_slowly(
+        &self,
+        bytes: &[u8],
+        content: Content,
+        to: Destination,
+        mode: Mode,
+        operation: &'static str,
+        at: CallSite,
+    ) -> Result<()> {
+        let (caller, mut engine) = (Caller { operation, at }, self.engine.borrow_mut());
+        let site = engine.call_sites.intern(caller.at);
+        let envelope = self.envelope(self.context, bytes.len(), content, to.tag, mode, site);
+        let waits = Blocked::in_send(caller, to.rank, to.tag, self.context, envelope.length);
+        let to_itself = to.rank == engine.rank && envelope.flags & FLAG_SYNCHRONOUS != 0;
+        if to_itself && !engine.has_posted(&envelope) {
+            let remedy = "post the receive first, with irecv";
+            return Err(Error::WouldDeadlock { operation, remedy, at });
+        }
+        let mut loan = Loan::new(&mut engine);
+        match loan.send(to.rank, envelope, bytes, caller)? {
+            Some(id) => loan.wait_send(id, waits),
+            None => loan.engine.progress_now_and_then(),
+        }
     }
 
     /// Checks where a message is to go.
@@ -217,7 +247,7 @@ impl World {
         content: Content,
         tag: Tag,
         mode: Mode,
-        caller: Caller,
+        call_site: u16,
     ) -> Envelope {
         let (element_type, object) = match content {
             Content::Elements(hash) => (hash, 0),
@@ -228,7 +258,7 @@ impl World {
             flags: object | synchronous | self.message_flags,
             context,
             source: self.rank() as u16,
-            call_site: self.engine.borrow().call_sites.intern(caller.at),
+            call_site,
             tag,
             element_type,
             length: length as u64,
@@ -252,7 +282,7 @@ impl World {
         self.check_source(from, caller)?;
         let pattern = self.pattern(from);
         let mut engine = self.engine.borrow_mut();
-        if let Some(status) = engine.receive_soon(&pattern, &expected, buffer)? {
+        if let Some(status) = engine.receive_soon(pattern, &expected, buffer)? {
             return Ok(status);
         }
         let mut loan = Loan::new(&mut engine);
@@ -292,27 +322,6 @@ fn waits_for(envelope: &Envelope, caller: Caller) -> Blocked<'static> {
     let Envelope { context, source, tag, length, .. } = *envelope;
     let pattern = Pattern::new(context, Some(source.into()), Some(tag));
     Blocked::in_receive(caller, &pattern, length)
-}
-
-#[cold]
-fn send_slowly(
-    engine: &mut Engine,
-    destination: usize,
-    envelope: Envelope,
-    bytes: &[u8],
-    caller: Caller,
-) -> Result<()> {
-    let Envelope { context, tag, length, .. } = envelope;
-    let waits = Blocked::in_send(caller, destination, tag, context, length);
-    if destination == engine.rank && envelope.flags & FLAG_SYNCHRONOUS != 0 && !engine.has_posted(&envelope) {
-        let remedy = "post the receive first, with irecv";
-        return Err(Error::WouldDeadlock { operation: caller.operation, remedy, at: caller.at });
-    }
-    let mut loan = Loan::new(engine);
-    match loan.send(destination, envelope, bytes, caller)? {
-        Some(id) => loan.wait_send(id, waits),
-        None => loan.engine.progress_now_and_then(),
-    }
 }
 
 /// Borrowed buffers in the engine's hands, for no longer than this value lives.

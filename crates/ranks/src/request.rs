@@ -152,8 +152,10 @@ impl World {
     ) -> Result<Request<'_, Vec<T>>> {
         let content = Content::Elements(type_hash::<T>());
         self.check_destination(to, caller)?;
-        let envelope = self.envelope(self.context, size_of_val(&*data), content, to.tag, mode, caller);
         let mut engine = self.engine.borrow_mut();
+        let length = size_of_val(&*data);
+        let site = engine.call_sites.intern(caller.at);
+        let envelope = self.envelope(self.context, length, content, to.tag, mode, site);
         let state = if engine.try_eager(to.rank, &envelope, bytemuck::cast_slice(&data)) {
             State::Complete(data)
         } else {

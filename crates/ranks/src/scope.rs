@@ -18,11 +18,13 @@ use crate::engine::buffer::{Incoming, Outgoing};
 use crate::engine::send::Started;
 use crate::engine::slab::Slab;
 use crate::engine::{Caller, Engine, OperationId};
-use crate::error::Result;
+use crate::error::{CallSite, Result};
 use crate::matching::Pattern;
 use crate::p2p::{Content, Mode, expected, type_hash};
 use crate::status::Status;
 use crate::world::{COLLECTIVE, World};
+
+const ISEND: &str = "isend";
 
 /// Where operations on borrowed buffers are started. See [`World::scope`].
 #[derive(Debug)]
@@ -38,9 +40,15 @@ pub struct Scope<'scope, 'env: 'scope> {
 #[derive(Debug)]
 pub struct ScopedRequest<'scope, O> {
     pending: &'scope Pending<'scope>,
-    /// Its operation and the number under which `pending` has it; `None` if it was complete when it was started.
-    operation: Option<(u32, Operation)>,
-    output: PhantomData<O>,
+    state: State<O>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State<O> {
+    /// It was complete when it was started.
+    Complete(O),
+    /// The number under which `pending` has its operation.
+    Pending(u32, Operation),
 }
 
 /// Memory that is lent to several receives of a [`Scope`] at once, for messages of which any one will do: see
@@ -74,7 +82,7 @@ impl<'env, T: Pod> Overlap<'env, T> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
+pub(crate) enum Operation {
     Send(OperationId),
     Receive(OperationId),
 }
@@ -133,8 +141,7 @@ impl World {
         &'env self,
         body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> Result<R>,
     ) -> Result<R> {
-        let pending =
-            Pending { world: self, caller: Caller::new("scope"), operations: RefCell::new(Slab::new()) };
+        let pending = Pending::new(self, Caller::new("scope"));
         let scope = Scope { pending, scope: PhantomData, env: PhantomData };
         let result = body(&scope)?;
         scope.pending.complete()?;
@@ -152,29 +159,51 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     /// # MPI
     /// `MPI_Isend`.
     #[track_caller]
+    #[inline(always)]
     pub fn isend<T: NoUninit>(
         &'scope self,
         data: &'env [T],
         to: impl Into<Destination>,
     ) -> Result<ScopedRequest<'scope, ()>> {
-        let caller = Caller::new("isend");
+        let caller = Caller::new(ISEND);
         let world = self.pending.world;
         let content = Content::Elements(type_hash::<T>());
         let to = to.into();
         world.check_destination(to, caller)?;
         let length = size_of_val(data);
-        let envelope = world.envelope(world.context, length, content, to.tag, Mode::Standard, caller);
         let bytes = bytemuck::cast_slice(data);
         let mut engine = world.engine.borrow_mut();
-        if engine.try_eager(to.rank, &envelope, bytes) {
-            return Ok(self.pending.request(None));
+        let (context, mode) = (world.context, Mode::Standard);
+        let site = engine.call_sites.intern(caller.at);
+        let envelope = world.envelope(context, length, content, to.tag, mode, site);
+        if engine.try_short(to.rank, &envelope, bytes) {
+            return Ok(self.complete(()));
         }
+        drop(engine);
+        self.isend_slowly(to, bytes, content, caller.at)
+    }
+
+    // Out of the way, with few arguments: what the short way has in registers would be written to memory for it, and
+    // each word that is written waits behind those to the other core's lines (docs/decisions/004-waiting.md).
+    #[inline(never)]
+    fn isend_slowly(
+        &'scope self,
+        to: Destination,
+        bytes: &'env [u8],
+        content: Content,
+        at: CallSite,
+    ) -> Result<ScopedRequest<'scope, ()>> {
+        let (world, caller) = (self.pending.world, Caller { operation: ISEND, at });
+        let mut engine = world.engine.borrow_mut();
+        let (context, mode) = (world.context, Mode::Standard);
+        let site = engine.call_sites.intern(caller.at);
+        let envelope = world.envelope(context, bytes.len(), content, to.tag, mode, site);
         // SAFETY: `pending` withdraws the buffer before `'env` ends.
         let payload = unsafe { Outgoing::borrowed(bytes) };
-        Ok(self.pending.request(match engine.start_send(to.rank, envelope, payload, caller)? {
-            Started::Complete(_) => None,
-            Started::Pending(id) => Some(Operation::Send(id)),
-        }))
+        Ok(match engine.start_send(to.rank, envelope, payload, caller)? {
+            Started::Complete(_) => self.complete(()),
+            Started::Pending(id) => self.pending.request(Operation::Send(id)),
+        })
     }
 
     /// Starts to receive into `buffer`; never blocks. The buffer can be read when the scope has ended.
@@ -186,6 +215,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     /// # MPI
     /// `MPI_Irecv`.
     #[track_caller]
+    #[inline(always)]
     pub fn irecv<T: Pod>(
         &'scope self,
         buffer: &'env mut [T],
@@ -221,6 +251,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     /// # Ok::<(), ranks::Error>(())
     /// ```
     #[track_caller]
+    #[inline(always)]
     pub fn irecv_overlapping<T: Pod>(
         &'scope self,
         buffer: Overlap<'env, T>,
@@ -233,17 +264,41 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.receive::<T>(buffer, from.into(), caller)
     }
 
+    #[inline(always)]
     fn receive<T: Pod>(
         &'scope self,
-        buffer: Incoming,
+        mut buffer: Incoming,
         from: Source,
         caller: Caller,
     ) -> Result<ScopedRequest<'scope, Status>> {
         let world = self.pending.world;
         world.check_source(from, caller)?;
-        let pattern = world.pattern(from);
-        let id = world.engine.borrow_mut().start_receive(pattern, expected::<T>(), buffer, caller)?;
-        Ok(self.pending.request(Some(Operation::Receive(id))))
+        let (pattern, expected) = (world.pattern(from), expected::<T>());
+        if let Some(bytes) = buffer.bytes_mut()
+            && let Some(status) = world.engine.borrow_mut().receive_at_once(pattern, &expected, bytes)?
+        {
+            return Ok(self.complete(status));
+        }
+        self.post::<T>(pattern, buffer, caller.operation, caller.at)
+    }
+
+    #[inline(never)]
+    fn post<T: Pod>(
+        &'scope self,
+        pattern: Pattern,
+        buffer: Incoming,
+        operation: &'static str,
+        at: CallSite,
+    ) -> Result<ScopedRequest<'scope, Status>> {
+        let (expected, caller) = (expected::<T>(), Caller { operation, at });
+        let mut engine = self.pending.world.engine.borrow_mut();
+        let id = engine.start_receive(pattern, expected, buffer, caller)?;
+        Ok(self.pending.request(Operation::Receive(id)))
+    }
+
+    #[inline]
+    fn complete<O>(&'scope self, output: O) -> ScopedRequest<'scope, O> {
+        ScopedRequest { pending: &self.pending, state: State::Complete(output) }
     }
 }
 
@@ -261,10 +316,12 @@ impl<O> ScopedRequest<'_, O> {
         let mut engine = self.pending.world.engine.borrow_mut();
         engine.progress()?;
         engine.notice_departures()?;
-        let complete = match self.operation.map(|(_, operation)| operation) {
-            Some(Operation::Send(id)) => engine.sends.get(id).is_none_or(|send| send.is_complete()),
-            Some(Operation::Receive(id)) => engine.is_receive_complete(id),
-            None => true,
+        let complete = match self.state {
+            State::Pending(_, Operation::Send(id)) => {
+                engine.sends.get(id).is_none_or(|send| send.is_complete())
+            }
+            State::Pending(_, Operation::Receive(id)) => engine.is_receive_complete(id),
+            State::Complete(_) => true,
         };
         if !complete {
             engine.check_world(self.pending.caller, self.pending.world.context)?;
@@ -283,7 +340,10 @@ impl ScopedRequest<'_, ()> {
     /// # MPI
     /// `MPI_Wait`.
     pub fn wait(self) -> Result<()> {
-        self.operation.map_or(Ok(()), |(number, operation)| self.pending.wait(number, operation).map(drop))
+        match self.state {
+            State::Complete(()) => Ok(()),
+            State::Pending(number, operation) => self.pending.wait(number, operation).map(drop),
+        }
     }
 }
 
@@ -297,20 +357,27 @@ impl ScopedRequest<'_, Status> {
     /// # MPI
     /// `MPI_Wait`.
     pub fn wait(self) -> Result<Status> {
-        let outcome = self.operation.map(|(number, operation)| self.pending.wait(number, operation));
-        match outcome.transpose()?.flatten() {
-            Some(status) => Ok(status),
-            None => unreachable!("a receive always has an operation, and only this call takes its status"),
+        match self.state {
+            State::Complete(status) => Ok(status),
+            State::Pending(number, operation) => match self.pending.wait(number, operation)? {
+                Some(status) => Ok(status),
+                None => unreachable!("only this call takes the status of a receive"),
+            },
         }
+    }
+}
+
+impl<'w> Pending<'w> {
+    fn new(world: &'w World, caller: Caller) -> Self {
+        Self { world, caller, operations: RefCell::new(world.spare_operations.take()) }
     }
 }
 
 impl Pending<'_> {
     #[inline]
-    fn request<O>(&self, operation: Option<Operation>) -> ScopedRequest<'_, O> {
-        let operation =
-            operation.map(|operation| (self.operations.borrow_mut().insert(operation), operation));
-        ScopedRequest { pending: self, operation, output: PhantomData }
+    fn request<O>(&self, operation: Operation) -> ScopedRequest<'_, O> {
+        let number = self.operations.borrow_mut().insert(operation);
+        ScopedRequest { pending: self, state: State::Pending(number, operation) }
     }
 
     /// Blocks until the operation is complete and takes its outcome.
@@ -355,7 +422,7 @@ impl Pending<'_> {
                 self.wait_with(&mut engine, number, operation)?;
             }
         }
-        Ok(())
+        engine.progress_now_and_then()
     }
 }
 
@@ -368,6 +435,9 @@ impl Drop for Pending<'_> {
                 Operation::Receive(id) => engine.abandon_receive(id),
             }
         }
+        let mut operations = self.operations.take();
+        operations.clear();
+        self.world.spare_operations.set(operations);
     }
 }
 
@@ -389,7 +459,7 @@ impl World {
         /// One exchange's messages are in order with those of the next, so one tag is enough.
         const TAG: i32 = 0;
         let context = self.context + COLLECTIVE;
-        let pending = Pending { world: self, caller, operations: RefCell::new(Slab::new()) };
+        let pending = Pending::new(self, caller);
         for (source, buffer) in receives {
             // SAFETY: `pending` is dropped before this call returns, and withdraws the buffer.
             let buffer = unsafe { Incoming::borrowed(buffer) };
@@ -399,10 +469,12 @@ impl World {
         }
         for (destination, bytes) in sends {
             let content = Content::Elements(type_hash::<u8>());
-            let envelope = self.envelope(context, bytes.len(), content, TAG, Mode::Standard, caller);
+            let mut engine = self.engine.borrow_mut();
+            let site = engine.call_sites.intern(caller.at);
+            let envelope = self.envelope(context, bytes.len(), content, TAG, Mode::Standard, site);
             // SAFETY: `pending` is dropped before this call returns, and withdraws the buffer.
             let payload = unsafe { Outgoing::borrowed(bytes) };
-            let started = self.engine.borrow_mut().start_send(destination, envelope, payload, caller)?;
+            let started = engine.start_send(destination, envelope, payload, caller)?;
             if let Started::Pending(id) = started {
                 pending.operations.borrow_mut().insert(Operation::Send(id));
             }

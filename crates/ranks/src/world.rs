@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 
 use crate::attach::{self, Attachment};
+use crate::engine::slab::Slab;
 use crate::engine::{Caller, Engine};
 use crate::envelope::FLAG_SYNCHRONOUS;
 use crate::error::{Error, Result};
 use crate::launch::RETURNED_ERROR;
 use crate::layout::modes;
+use crate::scope::Operation;
 use crate::turns::Turns;
 
 /// Context of the world's point-to-point messages; collectives use the next number. Communicators made later
@@ -51,6 +53,8 @@ pub struct World {
     pub(crate) message_flags: u16,
     /// This rank runs only when it has the turn.
     takes_turns: bool,
+    /// Memory of the last scope, for the next one.
+    pub(crate) spare_operations: Cell<Slab<Operation>>,
     pub(crate) attachment: Attachment,
     finalized: Cell<bool>,
 }
@@ -85,6 +89,7 @@ impl World {
         let message_flags = if attachment.job.has_mode(modes::STRICT) { FLAG_SYNCHRONOUS } else { 0 };
         Self {
             engine,
+            spare_operations: Cell::default(),
             context: WORLD_CONTEXT,
             message_flags,
             takes_turns: attachment.job.has_mode(modes::CHAOS),

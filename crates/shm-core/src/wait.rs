@@ -410,6 +410,12 @@ impl Backoff {
         true
     }
 
+    /// Whether others had a chance to run on this processor since the last progress: spinning was in vain.
+    #[inline]
+    pub fn has_yielded(&self) -> bool {
+        self.step > self.spins
+    }
+
     /// Starts again, after progress.
     #[inline]
     pub fn reset(&mut self) {

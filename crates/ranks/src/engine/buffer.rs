@@ -209,6 +209,7 @@ impl Incoming {
     }
 
     /// The memory to fill; `None` if what comes is to be thrown away.
+    #[inline]
     pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match self {
             Self::Owned(buffer) => Some(buffer.bytes_mut()),

@@ -177,6 +177,20 @@ impl Link {
         Ok(chunk)
     }
 
+    /// Empties the chunk of the next message, which is LENT, into a buffer of its length, and takes the message; false
+    /// if something is wrong with it: the long way finds out what.
+    #[inline(never)]
+    pub(crate) fn take_lent(&mut self, body: Body, buffer: &mut [u8]) -> bool {
+        let Ok(chunk) = self.lent_chunk(&body, buffer.len() as u64) else { return false };
+        if self.chunks.copy_out(chunk, buffer).is_err() {
+            return false;
+        }
+        if let Some(consumer) = &mut self.consumer {
+            consumer.pop(&body);
+        }
+        self.give_back(chunk).is_ok()
+    }
+
     /// Returns a chunk to the other rank, and wakes it if it may wait for one.
     pub(crate) fn give_back(&self, chunk: u32) -> Result<(), String> {
         self.chunks.give_back(chunk).map_err(|error| error.to_string())?;

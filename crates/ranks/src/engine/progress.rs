@@ -11,7 +11,7 @@ use crate::envelope::{self, Envelope};
 use crate::error::{Error, Result};
 
 /// Cells taken from one ring before the others get their turn.
-const CELLS_PER_TURN: usize = 64;
+pub(super) const CELLS_PER_TURN: usize = 64;
 
 impl Engine {
     /// Moves whatever can move, without blocking; whether anything did.
@@ -27,7 +27,7 @@ impl Engine {
         self.notice_rings();
         let mut moved = false;
         for index in 0..self.incoming.len() {
-            moved |= self.drain(self.incoming[index])?;
+            moved |= self.drain(self.incoming[index], CELLS_PER_TURN)?;
         }
         if !self.outgoing.is_empty() {
             moved |= self.flush_all();
@@ -69,10 +69,10 @@ impl Engine {
         }
     }
 
-    /// Takes the cells that have come from `source`, up to one turn; whether there were any.
+    /// Takes the cells that have come from `source`, at most `most`; whether there were any.
     #[inline]
-    pub(crate) fn drain(&mut self, source: usize) -> Result<bool> {
-        for taken in 0..CELLS_PER_TURN {
+    pub(crate) fn drain(&mut self, source: usize, most: usize) -> Result<bool> {
+        for taken in 0..most {
             let Some(body) = self.links[source].consumer.as_mut().and_then(Consumer::peek) else {
                 return Ok(taken > 0);
             };

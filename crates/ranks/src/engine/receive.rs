@@ -6,7 +6,7 @@
 //! | Filling | matched, payload on its way | last byte => Done |
 //! | Done | outcome known | the user takes it |
 
-use shm_core::ring::Body;
+use shm_core::ring::Consumer;
 
 use super::buffer::Incoming;
 use super::direct::Pull;
@@ -56,11 +56,13 @@ pub(crate) enum Now {
 impl Engine {
     /// The short way of a blocking receive: the message is the next one in its ring, nothing else wants it, and it
     /// fits. It is then copied straight into the buffer, and no operation is made.
-    #[inline]
+    // What is found in the cell must not go through memory: what is written in parts and read as a whole takes longer
+    // than all the rest. So nothing of it is given away by reference.
+    #[inline(always)]
     pub(crate) fn try_receive_now(
         &mut self,
         source: usize,
-        pattern: &Pattern,
+        pattern: Pattern,
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Now {
@@ -74,61 +76,61 @@ impl Engine {
             Some(Ok(body)) => body,
             Some(Err(_)) => return Now::Otherwise,
         };
-        if envelope::kind(&body) == LENT {
-            return self.try_receive_lent(source, pattern, expected, buffer, &body);
-        }
         let envelope = Envelope::from_body(&body);
-        let length = body.payload_bytes();
-        let direct = envelope::kind(&body) == EAGER
-            && usize::from(envelope.source) == source
+        let fits = usize::from(envelope.source) == source
             && pattern.fits(&envelope)
-            && envelope.length == length as u64
-            && length <= buffer.len()
+            && envelope.length <= buffer.len() as u64
             && expected.accepts(&envelope);
-        if !direct {
+        if !fits {
             return Now::Otherwise;
         }
-        consumer.copy_payload(&body, &mut buffer[..length]);
-        if consumer.pop(&body) {
-            link.wake();
+        let buffer = &mut buffer[..envelope.length as usize];
+        if envelope::kind(&body) == LENT {
+            if !link.take_lent(body, buffer) {
+                return Now::Otherwise;
+            }
+        } else if envelope::kind(&body) == EAGER && envelope.length == body.payload_bytes() as u64 {
+            consumer.copy_payload(&body, buffer);
+            if consumer.pop(&body) {
+                link.wake();
+            }
+        } else {
+            return Now::Otherwise;
         }
         link.release(envelope.length, self.unexpected_bound);
         self.short_ways = self.short_ways.wrapping_add(1);
         Now::Received(Status::of(&envelope))
     }
 
-    /// [`Engine::try_receive_now`] of a message whose payload is in a chunk.
-    #[inline(never)]
-    fn try_receive_lent(
+    /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come
+    /// first. `None` if the message is not there, or does not come alone.
+    ///
+    /// A receive that is posted and completed later costs several times as much.
+    #[inline(always)]
+    pub(crate) fn receive_at_once(
         &mut self,
-        source: usize,
-        pattern: &Pattern,
+        pattern: Pattern,
         expected: &Expected,
         buffer: &mut [u8],
-        body: &Body,
-    ) -> Now {
-        let envelope = Envelope::from_body(body);
-        let link = &mut self.links[source];
-        let fits = usize::from(envelope.source) == source
-            && pattern.fits(&envelope)
-            && envelope.length <= buffer.len() as u64
-            && expected.accepts(&envelope);
-        // What is wrong with it is found on the long way.
-        let Some(chunk) = link.lent_chunk(body, envelope.length).ok().filter(|_| fits) else {
-            return Now::Otherwise;
-        };
-        if link.chunks.copy_out(chunk, &mut buffer[..envelope.length as usize]).is_err() {
-            return Now::Otherwise;
+    ) -> Result<Option<Status>> {
+        // Who watches sees operations only.
+        let Some(source) = pattern.source().filter(|_| self.observer.is_none()) else { return Ok(None) };
+        if !self.posted.is_empty() && !self.serve_posted(source)? {
+            return Ok(None);
         }
-        if let Some(consumer) = &mut link.consumer {
-            consumer.pop(body);
+        match self.try_receive_now(source, pattern, expected, buffer) {
+            Now::Received(status) => Ok(Some(status)),
+            Now::NotYet | Now::Otherwise => Ok(None),
         }
-        if link.give_back(chunk).is_err() {
-            return Now::Otherwise;
+    }
+
+    /// Gives what has come from `source` to receives that are posted; whether none is left.
+    #[inline(never)]
+    fn serve_posted(&mut self, source: usize) -> Result<bool> {
+        if self.links[source].consumer.as_ref().is_some_and(Consumer::is_ready) {
+            self.drain(source, self.posted.len())?;
         }
-        link.release(envelope.length, self.unexpected_bound);
-        self.short_ways = self.short_ways.wrapping_add(1);
-        Now::Received(Status::of(&envelope))
+        Ok(self.posted.is_empty())
     }
 
     /// Starts a receive. Never blocks.

@@ -159,18 +159,31 @@ impl Engine {
         Started::Pending(id)
     }
 
-    /// The short way: nothing waits before this message, and it fits.
-    // The envelope must not go through memory on its way to the cell: see `Envelope`.
+    /// The short way: nothing waits before this message, and it fits into the ring.
+    // The envelope must not go through memory on its way to the cell (see `Envelope`): so it is given to nobody by
+    // reference, not even for longer messages.
     #[inline(always)]
+    pub(crate) fn try_short(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        self.may_be_eager(destination, envelope)
+            && payload.len() < self.ring_below
+            && self.push_now(destination, envelope, payload)
+    }
+
+    /// Sends a message at once if it is eager: through the ring or in a chunk.
     pub(crate) fn try_eager(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        let link = &self.links[destination];
-        if !link.queue.is_empty() || envelope.flags & FLAG_SYNCHRONOUS != 0 {
-            return false;
+        if payload.len() < self.ring_below {
+            return self.try_short(destination, envelope, payload);
         }
-        if payload.len() >= self.ring_below {
-            return self.observer.is_none() && self.try_lend(destination, envelope, payload);
-        }
-        self.push_now(destination, envelope, payload)
+        let unobserved = self.observer.is_none();
+        unobserved
+            && self.may_be_eager(destination, envelope)
+            && self.try_lend(destination, envelope, payload)
+    }
+
+    /// Whether nothing waits before this message, and nobody waits for its match.
+    #[inline(always)]
+    fn may_be_eager(&self, destination: usize, envelope: &Envelope) -> bool {
+        self.links[destination].queue.is_empty() && envelope.flags & FLAG_SYNCHRONOUS == 0
     }
 
     /// Sends a message through the ring, if there is room for it.
@@ -189,7 +202,6 @@ impl Engine {
     }
 
     /// Sends a message that is eager but too long for the ring, if a chunk is free for it; whether there was.
-    #[inline(never)]
     pub(super) fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
         let link = &mut self.links[destination];
         if envelope.length > self.eager_limit || !link.has_credit(envelope.length, self.unexpected_bound) {

@@ -12,6 +12,12 @@ impl<T> Slab<T> {
         Self { entries: Vec::new(), free: Vec::new() }
     }
 
+    /// Forgets all operations, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.free.clear();
+    }
+
     #[inline]
     pub(crate) fn insert(&mut self, value: T) -> OperationId {
         if let Some(id) = self.free.pop() {
@@ -65,5 +71,11 @@ impl<T> Slab<T> {
     /// All numbers that may be in use now.
     pub(crate) fn numbers(&self) -> std::ops::Range<OperationId> {
         0..self.entries.len() as OperationId
+    }
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }

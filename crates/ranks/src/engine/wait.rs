@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use shm_core::{Backoff, Bell, Doorbell};
 
+use super::progress::CELLS_PER_TURN;
 use super::publish::Blocked;
 use super::receive::Now;
 use super::receives::{Expected, Receive};
@@ -43,15 +44,35 @@ pub(super) struct Patience {
     core_per_rank: bool,
     /// Yields of all ranks together that do not sleep.
     yields: u32,
+    /// How often in the last waits looking was in vain until somebody else ran, up to [`MOST_IN_VAIN`].
+    in_vain: u32,
 }
+
+/// So many waits in vain leave [`SPINS`] `>> 7` looks, about a microsecond.
+const MOST_IN_VAIN: u32 = 7;
 
 impl Patience {
     pub(super) fn new(ranks: usize, cores: usize) -> Self {
-        Self { cores: cores as u32, core_per_rank: ranks <= cores, yields: YIELDS }
+        Self { cores: cores as u32, core_per_rank: ranks <= cores, yields: YIELDS, in_vain: 0 }
+    }
+
+    /// How often to look before the first yield, when `awake` ranks do not sleep.
+    ///
+    /// Ranks for which there are cores enough may share one all the same, while another one idles: then who looks keeps
+    /// from running whom it waits for. So looks that were in vain are fewer the next time. (Half round trip of 2 ranks of
+    /// 128 on 2 cores that the system keeps on one of them.)
+    fn spins(&self, awake: u32) -> u32 {
+        if awake <= self.cores { SPINS >> self.in_vain } else { 0 }
+    }
+
+    /// Remembers whether what was waited for came while this rank looked for it.
+    fn learn(&mut self, in_vain: bool) {
+        self.in_vain =
+            if in_vain { MOST_IN_VAIN.min(self.in_vain + 1) } else { self.in_vain.saturating_sub(1) };
     }
 
     /// Nothing comes while this rank has the turn.
-    pub(super) const NONE: Self = Self { cores: 0, core_per_rank: false, yields: 0 };
+    pub(super) const NONE: Self = Self { cores: 0, core_per_rank: false, yields: 0, in_vain: 0 };
 }
 
 /// What came of going to sleep.
@@ -70,7 +91,7 @@ impl Engine {
     #[inline]
     pub(crate) fn receive_soon(
         &mut self,
-        pattern: &Pattern,
+        pattern: Pattern,
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
@@ -79,6 +100,9 @@ impl Engine {
         for look in 0..=self.spins() {
             match self.try_receive_now(source, pattern, expected, buffer) {
                 Now::Received(status) => {
+                    if look > 0 {
+                        self.patience.learn(false);
+                    }
                     self.progress_now_and_then()?;
                     return Ok(Some(status));
                 }
@@ -94,6 +118,7 @@ impl Engine {
                 self.progress()?;
             }
         }
+        self.patience.learn(true);
         Ok(None)
     }
 
@@ -109,6 +134,7 @@ impl Engine {
         mut done: impl FnMut(&mut Self) -> Option<T>,
     ) -> Result<T> {
         let mut backoff = Backoff::new(self.spins(), self.yields());
+        let mut in_vain = false;
         let mut published = None;
         let mut observed_since = 0;
         let outcome = loop {
@@ -122,7 +148,7 @@ impl Engine {
             }
             match self.progress() {
                 Ok(true) => backoff.reset(),
-                Ok(false) if backoff.snooze() => {}
+                Ok(false) if backoff.snooze() => in_vain |= backoff.has_yielded(),
                 Ok(false) => {
                     let published = published.get_or_insert_with(|| self.publish(&blocked));
                     if self.turns.is_some() {
@@ -139,6 +165,7 @@ impl Engine {
                 Err(error) => break Err(error),
             }
         };
+        self.patience.learn(in_vain);
         if let Some(published) = published {
             self.unpublish(published);
         }
@@ -167,16 +194,11 @@ impl Engine {
         self.lost_send.take().map_or(Ok(()), Err)
     }
 
-    /// Whether each rank can have a processor of its own: the same on all ranks.
-    pub(crate) fn has_core_per_rank(&self) -> bool {
-        self.patience.core_per_rank
-    }
-
     /// How often to look before the first yield. With more ranks than cores that depends on how many of them sleep:
     /// what those that do not sleep do is not known, so each is taken to need a core.
     #[inline]
     fn spins(&self) -> u32 {
-        if self.patience.core_per_rank || self.awake() <= self.patience.cores { SPINS } else { 0 }
+        if self.patience.core_per_rank { SPINS } else { self.patience.spins(self.awake()) }
     }
 
     /// How often to yield before parking.
@@ -347,7 +369,7 @@ impl Engine {
         }
         self.notice_rings();
         // Ends, unless the rank still sends while it is leaving: then one turn is followed by another soon.
-        while self.drain(rank)? && departed {}
+        while self.drain(rank, CELLS_PER_TURN)? && departed {}
         self.refusing[rank] = true;
         self.departed[rank] = departed;
         if departed {
