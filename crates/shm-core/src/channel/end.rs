@@ -105,9 +105,14 @@ impl End {
     /// An error if the peer has left: for operations that begin without waiting. Not for deaths, which cost a
     /// system call to see.
     pub(super) fn check_departed(&mut self, operation: &'static str) -> Result<(), ChannelError> {
+        self.departure().map_or(Ok(()), |how| Err(self.gone(how, operation)))
+    }
+
+    /// How the peer has left, if it has; [`End::gone`] takes note of it. Not for deaths.
+    pub(super) fn departure(&mut self) -> Option<Departure> {
         match self.peer.presence(self.seat.attendance_of_peer()) {
-            Presence::Gone(how) => Err(self.gone(how, operation)),
-            Presence::Absent | Presence::Here => Ok(()),
+            Presence::Gone(how) => Some(how),
+            Presence::Absent | Presence::Here => None,
         }
     }
 
@@ -165,7 +170,8 @@ impl End {
         }
     }
 
-    fn gone(&mut self, how: Departure, operation: &'static str) -> ChannelError {
+    /// The departure as an error, which is the only one about it.
+    pub(super) fn gone(&mut self, how: Departure, operation: &'static str) -> ChannelError {
         self.peer.acknowledge(self.seat.attendance_of_peer());
         ChannelError::PeerGone { name: self.name(), role: self.peer_role(), how, operation }
     }

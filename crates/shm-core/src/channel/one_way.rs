@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Role;
 use super::end::{End, Patience};
-use super::error::ChannelError;
+use super::error::{ChannelError, Departure};
 use super::lane::Envelope;
 use super::object::Object;
 
@@ -198,6 +198,8 @@ impl End {
 pub(super) struct Assembly {
     bytes: Vec<u8>,
     first: Option<Envelope>,
+    /// It was there when a peer was found to be replaced: whether that one or its successor began it is not known.
+    in_doubt: bool,
     /// What chunks must answer to be taken: 0 except for a client that waits for a reply.
     answers: u64,
 }
@@ -206,7 +208,7 @@ impl Assembly {
     /// Takes chunks until a message is complete.
     pub(super) fn receive(&mut self, end: &mut End, patience: &Patience) -> Result<(), ChannelError> {
         loop {
-            let chunk = end.wait_for_chunk(patience).inspect_err(|error| self.forget_after(error))?;
+            let chunk = end.wait_for_chunk(patience).inspect_err(|error| self.doubt_after(error))?;
             if self.take(end, chunk)? {
                 return Ok(());
             }
@@ -222,21 +224,23 @@ impl Assembly {
         if let Some(chunk) = end.consumer().peek() {
             return self.take(end, chunk);
         }
-        let departed = end.check_departed(operation);
-        if departed.is_ok() {
+        let Some(how) = end.departure() else {
             return Ok(false);
-        }
-        // What was published before the departure is received first.
+        };
+        // What was published before the departure is received first, and the departure stays to be reported.
         match end.consumer().peek() {
             Some(chunk) => self.take(end, chunk),
-            None => departed.inspect_err(|error| self.forget_after(error)).map(|()| false),
+            None => Err(end.gone(how, operation)).inspect_err(|error| self.doubt_after(error)),
         }
     }
 
-    /// A half message of a peer that is gone will not be completed by its successor.
-    fn forget_after(&mut self, error: &ChannelError) {
-        if matches!(error, ChannelError::PeerGone { .. }) {
-            self.forget();
+    /// A half message of a peer that is gone will not be completed by its successor. Where there is a successor
+    /// already, the half may be its own: then the rest of it comes next, and else the beginning of another message.
+    fn doubt_after(&mut self, error: &ChannelError) {
+        match error {
+            ChannelError::PeerGone { how: Departure::Replaced, .. } => self.in_doubt = true,
+            ChannelError::PeerGone { .. } => self.forget(),
+            _ => {}
         }
     }
 
@@ -252,8 +256,15 @@ impl Assembly {
             return Ok(false);
         }
         match self.first {
-            None => self.first = Some(chunk),
-            Some(first) if !self.continues(first, chunk) => return Err(self.abandon(end, first)),
+            None => (self.first, self.in_doubt) = (Some(chunk), false),
+            Some(first) if !self.continues(first, chunk) => {
+                if self.in_doubt {
+                    // It was of the predecessor, whose departure has been reported.
+                    self.forget();
+                    return self.take(end, chunk);
+                }
+                return Err(self.abandon(end, first));
+            }
             Some(_) => {}
         }
         if !end.consumer().take(chunk, &mut self.bytes) {
@@ -294,5 +305,91 @@ impl Assembly {
         std::mem::swap(&mut self.bytes, buffer);
         self.bytes.clear();
         self.first.take()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::{ChannelError, Consumer, Departure, Publisher};
+    use crate::channel::{Channel, Options};
+
+    const CAPACITY: usize = 100;
+    const LONG: [u8; 2 * CAPACITY + 50] = [7; 2 * CAPACITY + 50];
+    const SHORT: Duration = Duration::from_millis(1);
+
+    fn pair(name: &str) -> (Publisher, Consumer) {
+        let created = Channel::create(name, &Options::default().capacity(CAPACITY)).unwrap();
+        (created.publisher().unwrap(), Channel::open(name).unwrap().consumer().unwrap())
+    }
+
+    fn name(label: &str) -> String {
+        format!("/u{}.{label}", std::process::id())
+    }
+
+    /// Puts the chunk with this number of a long message.
+    fn put(publisher: &mut Publisher, chunk: u64) {
+        let mut envelope = publisher.end.first_chunk(&LONG, 0);
+        envelope.offset = chunk * CAPACITY as u64;
+        // All have the number of the first.
+        envelope.message -= u64::from(chunk > 0);
+        assert!(publisher.end.put(envelope, &LONG), "the last chunk has been taken");
+    }
+
+    fn replaced<T>(result: Result<T, ChannelError>) -> bool {
+        matches!(result, Err(ChannelError::PeerGone { how: Departure::Replaced, .. }))
+    }
+
+    /// The consumer sees the first chunk of the successor before it sees that there is one.
+    fn begun_by_successor(label: &str) -> (Publisher, Consumer) {
+        let name = name(label);
+        let (mut publisher, mut consumer) = pair(&name);
+        publisher.publish(b"of the first").unwrap();
+        assert_eq!(consumer.receive().unwrap(), b"of the first");
+        drop(publisher);
+        let mut successor = Channel::open(&name).unwrap().publisher().unwrap();
+        put(&mut successor, 0);
+        (successor, consumer)
+    }
+
+    #[test]
+    fn a_long_message_of_a_successor_is_whole_after_the_report_of_the_departure() {
+        let (mut successor, mut consumer) = begun_by_successor("block");
+        assert!(replaced(consumer.receive_timeout(SHORT)));
+        put(&mut successor, 1);
+        assert!(matches!(consumer.receive_timeout(SHORT), Err(ChannelError::Timeout { .. })));
+        put(&mut successor, 2);
+        assert_eq!(consumer.receive_timeout(SHORT).unwrap(), LONG);
+        // Of the next message the end is known again.
+        put(&mut successor, 0);
+        assert_eq!(consumer.try_receive().unwrap(), None);
+        successor.publish(b"another").unwrap();
+        assert!(matches!(consumer.receive(), Err(ChannelError::Abandoned { received: 100, total: 250, .. })));
+        assert_eq!(consumer.receive().unwrap(), b"another");
+    }
+
+    #[test]
+    fn a_long_message_of_a_successor_is_whole_for_calls_that_do_not_block() {
+        let (mut successor, mut consumer) = begun_by_successor("try");
+        assert_eq!(consumer.try_receive().unwrap(), None, "a chunk of three");
+        assert!(replaced(consumer.try_receive()));
+        put(&mut successor, 1);
+        assert_eq!(consumer.try_receive().unwrap(), None);
+        put(&mut successor, 2);
+        assert_eq!(consumer.try_receive().unwrap().unwrap(), LONG);
+    }
+
+    #[test]
+    fn half_a_message_of_a_predecessor_gives_way_and_is_reported_once() {
+        let name = name("half");
+        let (mut publisher, mut consumer) = pair(&name);
+        put(&mut publisher, 0);
+        assert_eq!(consumer.try_receive().unwrap(), None);
+        drop(publisher);
+        let mut successor = Channel::open(&name).unwrap().publisher().unwrap();
+        assert!(replaced(consumer.receive_timeout(SHORT)));
+        successor.publish(b"another").unwrap();
+        assert_eq!(consumer.receive_timeout(SHORT).unwrap(), b"another");
     }
 }
