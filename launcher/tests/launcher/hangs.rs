@@ -86,12 +86,13 @@ mod deadlocks {
     #[test]
     fn are_told_once_where_they_do_not_end_the_job() {
         let mut run = line("--hang-after 1s -n 2 stuck head-to-head").start();
-        run.await_errors("hint:");
+        run.await_errors("deadlock (");
         // Time for several looks more.
         sleep(Duration::from_secs(3));
         run.signal(Signal::TERM);
         let run = run.finish().code(143);
-        run.check(run.stderr.matches("no progress").count() == 1, "one report");
+        // A rank that was slow to come to its call, on a busy machine, has been reported before that.
+        run.check(run.stderr.matches("deadlock (").count() == 1, "one report of it");
     }
 
     #[test]

@@ -16,7 +16,18 @@ static CLEANING: Mutex<()> = Mutex::new(());
 fn job() -> Running {
     let mut run = shmrun(["-n", "2", "sh", "-c", "sleep 600 & echo ready; sleep 600; true"]).start();
     run.await_output("ready\n", 2);
+    // A shell says so before it has started the second one, and perhaps before the first is more than its copy.
+    run.await_that("two processes below each shell", |run| sleepers(run) == 4);
     run
+}
+
+/// How many processes of a run are the program `sleep` by now.
+fn sleepers(run: &Running) -> usize {
+    run.processes().into_iter().filter(|pid| command(*pid).starts_with(b"sleep\0")).count()
+}
+
+fn command(pid: i32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
 /// The line of `text` that names this job's launcher, in words.
@@ -50,21 +61,19 @@ fn clean_ends_dead_jobs_and_never_living_ones() {
     let living = job();
     let dead = job();
     // Launcher and guard: nobody is left who would end the job.
-    let command = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let own = env!("CARGO_BIN_EXE_shmrun").as_bytes();
     let mut launchers: Vec<i32> = dead.processes();
-    launchers.retain(|pid| command(pid).starts_with(own));
+    launchers.retain(|&pid| command(pid).starts_with(own));
     // The guard first, which would do its duty.
     launchers.sort_by_key(|&pid| pid == dead.child.id() as i32);
     assert_eq!(launchers.len(), 2, "launcher and guard");
     launchers.iter().for_each(|&pid| kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap());
-    let left = || dead.processes().into_iter().filter(|pid| command(pid).starts_with(b"sleep")).count();
-    assert_eq!(left(), 4, "what never attached lives on");
+    assert_eq!(sleepers(&dead), 4, "what never attached lives on");
 
     let announced = line("clean --dry-run").run().code(0).silent().stdout;
     let of_dead = |text: &str| dead.processes().iter().all(|pid| text.contains(&format!("process {pid} ")));
     assert!(announced.contains("would kill") && of_dead(&announced), "{announced}");
-    assert!(left() == 4, "a dry run ends nothing");
+    assert_eq!(sleepers(&dead), 4, "a dry run ends nothing");
     let listed = line("ps").run().code(0).silent().stdout;
     assert!(listed.lines().any(|line| line.contains(" gone ")), "{listed}");
 
