@@ -290,3 +290,14 @@ fn long_tables_are_cut() {
     assert!(text.contains("... and 76 more lines"), "{text}");
     assert!(text.lines().count() < 40, "{text}");
 }
+
+#[test]
+fn a_call_that_waits_for_several_says_how_it_depends_on_them() {
+    let calls = |operation, others: &[usize]| {
+        let views = [waiting(wait(operation, Awaits::OneOf(others.to_vec()))), computing(), computing()];
+        state(&snapshot(views), &[])
+    };
+    assert!(calls("wait_any", &[1, 2]).contains("  wait_any(of ranks 1, 2)  "));
+    assert!(calls("shrink", &[1]).contains("  shrink(with rank 1)  "));
+    assert!(calls("agree", &[1, 2]).contains("  agree(with ranks 1, 2)  "));
+}

@@ -7,6 +7,8 @@ use super::snapshot::{Awaits, Wait};
 /// Operations whose name says whether they send or receive.
 const PLAIN: [&str; 8] =
     ["send", "synchronous_send", "send_object", "recv", "recv_vec", "recv_object", "probe", "matched_probe"];
+/// Operations that all ranks take part in which are left, and that wait for those that have not come.
+const AGREEMENTS: [&str; 2] = ["agree", "shrink"];
 /// Contexts of the users' own messages are even, those of collectives odd.
 const COLLECTIVE_BIT: u32 = 1;
 
@@ -65,6 +67,9 @@ pub(super) fn call(wait: &Wait) -> String {
         Awaits::Receiver(destination) => part(wait, "send", outgoing(wait, *destination)),
         Awaits::Entry(_) if wait.bytes > 0 => format!("{operation}({})", size(wait.bytes)),
         Awaits::Entry(_) | Awaits::Unknown => operation.to_owned(),
+        Awaits::OneOf(others) if AGREEMENTS.contains(&operation) => {
+            format!("{operation}(with {})", ranks(others))
+        }
         Awaits::OneOf(others) => format!("{operation}(of {})", ranks(others)),
     }
 }
