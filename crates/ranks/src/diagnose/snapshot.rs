@@ -153,6 +153,27 @@ impl Snapshot {
         Self { ranks, strict: job.has_mode(modes::STRICT), eager_limit: job.eager_limit() }
     }
 
+    /// What `look` finds, or what it finds after `pause` if fewer ranks seem to be on their way then: ranks that sleep
+    /// in a call get up now and then to look around, and are as little asleep at that moment as those that compute.
+    pub(crate) fn settled(mut look: impl FnMut() -> Self, pause: impl FnOnce()) -> Self {
+        let first = look();
+        if first.on_their_way() == 0 {
+            return first;
+        }
+        pause();
+        let second = look();
+        if second.on_their_way() < first.on_their_way() { second } else { first }
+    }
+
+    /// Ranks that are not asleep, whether in a call or not, and that nobody has stopped.
+    fn on_their_way(&self) -> usize {
+        let in_call = |view: &View| view.waits() && !view.asleep;
+        let is_one = |view: &&View| {
+            view.life == Life::Attached && (in_call(view) || view.outside == Outside::Computing)
+        };
+        self.ranks.iter().filter(is_one).count()
+    }
+
     /// A number that changes when something moves: waits, collectives, messages in great number, departures.
     pub(crate) fn activity(job: &Job) -> u64 {
         let size = job.geometry().ranks;

@@ -301,3 +301,34 @@ fn a_call_that_waits_for_several_says_how_it_depends_on_them() {
     assert!(calls("shrink", &[1]).contains("  shrink(with rank 1)  "));
     assert!(calls("agree", &[1, 2]).contains("  agree(with ranks 1, 2)  "));
 }
+
+/// What is settled on after these looks, and how many of them it took.
+fn settled<const LOOKS: usize>(looks: [Snapshot; LOOKS]) -> (Snapshot, usize) {
+    let (mut looks, mut pauses) = (looks.into_iter(), 0);
+    let snapshot =
+        Snapshot::settled(|| looks.next().expect("a look more than there should be"), || pauses += 1);
+    let count = LOOKS - looks.len();
+    assert_eq!(pauses + 1, count, "a pause between two looks");
+    (snapshot, count)
+}
+
+#[test]
+fn a_rank_that_looks_around_is_looked_at_again() {
+    let asleep = || snapshot([recv(1), recv(0)]);
+    let stirring = || snapshot([View { asleep: false, ..recv(1) }, recv(0)]);
+    // Just before it says what it waits for, nothing tells that it does not compute.
+    let silent = || snapshot([computing(), recv(0)]);
+    assert_eq!(settled([asleep()]), (asleep(), 1));
+    assert_eq!(settled([stirring(), asleep()]), (asleep(), 2));
+    assert_eq!(settled([silent(), asleep()]), (asleep(), 2));
+    // The second look is no better.
+    assert_eq!(settled([stirring(), silent()]), (stirring(), 2));
+}
+
+#[test]
+fn ranks_that_do_not_run_are_not_looked_at_again() {
+    let stopped = View { asleep: false, outside: Outside::Stopped, ..recv(0) };
+    let sleeping = View { outside: Outside::Sleeping(None), ..computing() };
+    let quiet = || snapshot([stopped.clone(), sleeping.clone(), left(Life::Finished)]);
+    assert_eq!(settled([quiet()]), (quiet(), 1));
+}

@@ -4,6 +4,7 @@
 //! so for as long as the plan says, and has not been said before.
 
 use std::collections::HashSet;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::plan::Hang;
@@ -135,12 +136,16 @@ impl Lookout {
     }
 }
 
-/// What every rank does, in words. `pids` as for [`Lookout::look`].
+/// What every rank does, in words. `pids` as for [`Lookout::look`]. Takes a little longer if some of them seem to run.
 pub(super) fn state(job: &Job, pids: &[Option<u32>]) -> String {
-    let mut snapshot = now(job);
-    for (view, pid) in snapshot.ranks.iter_mut().zip(pids) {
-        add_process(view, *pid, |_| None);
-    }
+    let look = || {
+        let mut snapshot = now(job);
+        for (view, pid) in snapshot.ranks.iter_mut().zip(pids) {
+            add_process(view, *pid, |_| None);
+        }
+        snapshot
+    };
+    let snapshot = Snapshot::settled(look, || sleep(SHORTEST));
     diagnose::state(&snapshot, &diagnose::find(&snapshot, Duration::ZERO, false))
 }
 
