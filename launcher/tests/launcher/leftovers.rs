@@ -2,15 +2,25 @@
 
 use std::fs::{File, FileTimes};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Running, line, shmrun};
 
-/// `clean` ends dead jobs of all tests that run at the same time.
-static CLEANING: Mutex<()> = Mutex::new(());
+/// `clean` ends dead jobs of all tests that run at the same time, in whatever process: until the file is dropped, no
+/// other test cleans.
+fn clean_alone() -> File {
+    let begin = Instant::now();
+    let names = File::open("/dev/shm").unwrap();
+    while flock(&names, FlockOperation::NonBlockingLockExclusive).is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(300), "another test cleans for too long");
+        sleep(Duration::from_millis(2));
+    }
+    names
+}
 
 /// Two ranks, each a shell with a process below it that never attaches.
 fn job() -> Running {
@@ -57,7 +67,7 @@ fn jobs_are_listed_with_launcher_ranks_and_program() {
 
 #[test]
 fn clean_ends_dead_jobs_and_never_living_ones() {
-    let _alone = CLEANING.lock();
+    let _alone = clean_alone();
     let living = job();
     let dead = job();
     // Launcher and guard: nobody is left who would end the job.
@@ -90,7 +100,7 @@ fn clean_ends_dead_jobs_and_never_living_ones() {
 
 #[test]
 fn clean_removes_old_names_and_leaves_young_and_foreign_ones() {
-    let _alone = CLEANING.lock();
+    let _alone = clean_alone();
     let create = |name: String, age: Duration| {
         let path = PathBuf::from("/dev/shm").join(name);
         let file = File::create(&path).unwrap();
