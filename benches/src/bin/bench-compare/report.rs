@@ -90,17 +90,21 @@ fn pictures(results: &Results) -> String {
 
 fn goals_table(results: &Results) -> String {
     let mut text = String::from(
-        "## Goals\n\nRatios of ranks to the peer, medians over the rounds. A line is met if its worst size is.\n\n\
-         | what | against | goal | reached: worst (best) | |\n|---|---|--:|--:|---|\n",
+        "## Goals\n\nRatios of ranks to the peer, medians over the rounds. A line is met if its worst size is. The machine \
+         has two states: `near` are the rounds that are not flagged, `distant` those that are, in which a cache line takes \
+         several times as long from core to core.\n\n\
+         | what | against | goal | reached: worst (best) | | near | distant |\n|---|---|--:|--:|---|--:|--:|\n",
     );
-    for outcome in goals::outcomes(results) {
+    let states = [false, true].map(|flagged| goals::outcomes(&results.in_state(flagged)));
+    for (index, outcome) in goals::outcomes(results).iter().enumerate() {
+        let [near, distant] = states.each_ref().map(|state| reached(&state[index]));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {near} | {distant} |",
             outcome.what,
             outcome.against,
             limit(outcome.limit),
-            reached(&outcome),
+            reached(outcome),
             match outcome.is_met() {
                 Some(true) => "met",
                 Some(false) => "**not met**",

@@ -15,7 +15,7 @@ use crate::peers::{Peer, Peers};
 use crate::series;
 use crate::statistics::{self, Spread};
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) conditions: Conditions,
     pub(crate) contenders: Vec<Contestant>,
@@ -32,7 +32,7 @@ pub(crate) struct Results {
 }
 
 /// What is known of a contender apart from its figures.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Contestant {
     pub(crate) name: String,
     pub(crate) title: String,
@@ -46,9 +46,11 @@ pub(crate) struct Contestant {
 }
 
 /// One group of tests in one round: all contenders one after the other.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Block {
     pub(crate) group: String,
+    pub(crate) ranks: usize,
+    pub(crate) tests: Vec<String>,
     pub(crate) round: usize,
     pub(crate) order: Vec<String>,
     /// Half a round trip of a cache line between the two cores just before, in µs.
@@ -58,14 +60,14 @@ pub(crate) struct Block {
     pub(crate) load: f64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Verified {
     pub(crate) contender: String,
     pub(crate) ranks: usize,
     pub(crate) tests: Vec<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
     pub(crate) contender: String,
     pub(crate) group: String,
@@ -84,7 +86,7 @@ pub(crate) struct Key {
 }
 
 /// The figures of one contender for one test at one size, one per round.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) contender: String,
     pub(crate) key: Key,
@@ -162,6 +164,22 @@ impl Results {
         for (block, flagged) in self.blocks.iter_mut().zip(statistics::flagged(&floors)) {
             block.flagged = flagged;
         }
+    }
+
+    /// Only what was measured in flagged blocks, or only the rest: the machine has two states with different winners.
+    pub(crate) fn in_state(&self, flagged: bool) -> Self {
+        let mut part = self.clone();
+        for entry in &mut part.entries {
+            let measured =
+                |block: &&Block| block.ranks == entry.key.ranks && block.tests.contains(&entry.key.test);
+            let blocks = self.blocks.iter().filter(measured).filter(|block| block.flagged != flagged);
+            for block in blocks {
+                if let Some(value) = entry.rounds.get_mut(block.round) {
+                    *value = None;
+                }
+            }
+        }
+        part
     }
 
     pub(crate) fn entry(&self, contender: &str, key: &Key) -> Option<&Entry> {
@@ -274,6 +292,8 @@ pub(crate) mod tests {
             }
             results.blocks.push(Block {
                 group: "pair".to_owned(),
+                ranks: 2,
+                tests: vec!["latency".to_owned(), "bw".to_owned()],
                 round,
                 order: Vec::new(),
                 floor: Some(0.05 * (1.0 + 2.0 * round as f64)),
@@ -289,6 +309,15 @@ pub(crate) mod tests {
         let mut results = sample();
         results.add("late", &key("latency", 2, 8), "us", Better::Lower, 1, 1.0);
         assert_eq!(results.entry("late", &key("latency", 2, 8)).unwrap().rounds, [None, Some(1.0)]);
+    }
+
+    #[test]
+    fn each_state_has_its_own_rounds() {
+        let mut results = sample();
+        results.flag();
+        let rounds = |part: Results| part.entry(OURS, &key("latency", 2, 8)).unwrap().rounds.clone();
+        assert_eq!(rounds(results.in_state(false)), [Some(0.1), None]);
+        assert_eq!(rounds(results.in_state(true)), [None, Some(0.2)]);
     }
 
     #[test]

@@ -101,6 +101,8 @@ impl<'a> Rounds<'a> {
         }
         results.blocks.push(Block {
             group: group.name.clone(),
+            ranks: group.ranks,
+            tests: group.tests.clone(),
             round,
             order: order.iter().map(|contender| contender.name.clone()).collect(),
             floor,
