@@ -11,7 +11,7 @@
 //! 20      element type     u32
 //! 24      length in bytes  u64
 //! 32      payload, first 32 bytes                                    payload
-//!         LENT: chunk u32
+//!         LENT: chunk u32, offset in it u32
 //!         RENDEZVOUS: message id u32
 //!         OFFER: message id u32, transfer u32, address u64, serial u64, seal u64
 //!

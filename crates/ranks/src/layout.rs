@@ -374,7 +374,7 @@ impl Geometry {
             ranks,
             ring_cells: RING_CELLS,
             ring_bytes: RING_BYTES,
-            ring_limit: RING_BYTES / 8,
+            ring_limit: RING_BYTES / 16,
             pool_chunks: if ranks > 64 { 2 * ranks } else { 128 },
             chunk_bytes: 16 << 10,
             board_bytes: if ranks <= 8 {

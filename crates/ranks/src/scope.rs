@@ -184,7 +184,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     }
 
     // Out of the way, with few arguments: what the short way has in registers would be written to memory for it, and
-    // each word that is written waits behind those to the other core's lines (docs/decisions/004-waiting.md).
+    // each word that is written waits behind those to the other core's lines (docs/decisions/002-eager-lane.md).
     #[inline(never)]
     fn isend_slowly(
         &'scope self,
@@ -210,7 +210,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     ///
     /// # Errors
     ///
-    /// As [`World::irecv`].
+    /// As [`World::irecv`], and [`Error::Damaged`](crate::Error::Damaged).
     ///
     /// # MPI
     /// `MPI_Irecv`.
@@ -231,7 +231,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     ///
     /// # Errors
     ///
-    /// As [`World::irecv`].
+    /// As [`World::irecv`], and [`Error::Damaged`](crate::Error::Damaged).
     ///
     /// # Examples
     ///
@@ -274,9 +274,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let world = self.pending.world;
         world.check_source(from, caller)?;
         let (pattern, expected) = (world.pattern(from), expected::<T>());
-        if let Some(bytes) = buffer.bytes_mut()
-            && let Some(status) = world.engine.borrow_mut().receive_at_once(pattern, &expected, bytes)?
-        {
+        let status = world.engine.borrow_mut().receive_at_once(pattern, &expected, &mut buffer)?;
+        if let Some(status) = status {
             return Ok(self.complete(status));
         }
         self.post::<T>(pattern, buffer, caller.operation, caller.at)

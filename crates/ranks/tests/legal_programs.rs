@@ -210,3 +210,57 @@ fn everyone_isends_long_messages_to_everyone_before_anyone_receives() {
     })
     .unwrap();
 }
+
+/// Whatever is under way besides moves on although its rank only makes receives that find their message at once. What the
+/// ranks tell each other in files progresses nothing.
+#[test]
+fn isends_progress_beside_scopes_whose_receives_never_wait() {
+    const RING: usize = 64;
+    const SCOPES: usize = 30;
+    spawn(3, |world| {
+        watch(world);
+        let mut number = [std::process::id()];
+        world.broadcast(&mut number, 0).unwrap();
+        let file = |name: &str| std::env::temp_dir().join(format!("ranks-progress-{}-{name}", number[0]));
+        let tell = |name: &str| std::fs::write(file(name), "").unwrap();
+        let await_told = |name: &'static str| {
+            step(format!("waits to be told: {name}"));
+            while !file(name).exists() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            std::fs::remove_file(file(name)).unwrap();
+        };
+        match world.rank() {
+            0 => {
+                world.recv(&mut [0u64], 1).unwrap();
+                let sends: Vec<_> = (0..RING + 1).map(|_| world.isend(vec![7u64; 4], 2).unwrap()).collect();
+                tell("the ring to rank 2 is full");
+                await_told("rank 1 has sent");
+                for _ in 0..SCOPES {
+                    let mut words = [0u64; 2];
+                    let received = world.scope(|scope| {
+                        let mut words = words.chunks_mut(1);
+                        words.try_for_each(|word| scope.irecv(word, 1).map(drop))
+                    });
+                    received.unwrap();
+                }
+                await_told("the last message is there");
+                wait_all(sends).unwrap();
+            }
+            1 => {
+                world.send(&[0u64], 0).unwrap();
+                world.recv(&mut [0u64], 2).unwrap();
+                (0..2 * SCOPES).for_each(|_| world.send(&[0u64], 0).unwrap());
+                tell("rank 1 has sent");
+            }
+            _ => {
+                await_told("the ring to rank 2 is full");
+                (0..RING).for_each(|_| assert_eq!(world.recv(&mut [0u64; 4], 0).unwrap().bytes, 32));
+                world.send(&[0u64], 1).unwrap();
+                world.recv(&mut [0u64; 4], 0).unwrap();
+                tell("the last message is there");
+            }
+        }
+    })
+    .unwrap();
+}

@@ -253,3 +253,23 @@ fn elements_longer_than_a_round_are_combined_like_any_other() {
         .unwrap();
     }
 }
+
+/// Of two values that are no numbers a processor keeps the one that stands first, and a compiler may turn them around.
+#[test]
+fn sums_of_what_is_no_number_have_the_same_bits_on_all_ranks() {
+    for ranks in 2..=4 {
+        spawn(ranks, |world| {
+            watch(world);
+            for length in [1, 5, 100, 1000, 10_000] {
+                step(format!("{length} values"));
+                let mine = vec![f64::from_bits(0x7ff8_0000_0000_0001 + world.rank() as u64); length];
+                let (mut sum, mut all) = (vec![0.0; length], vec![0.0; length * world.size()]);
+                world.all_reduce(&mine, &mut sum, Sum).unwrap();
+                world.all_gather(&sum, &mut all).unwrap();
+                let bits: Vec<_> = all.iter().map(|value| value.to_bits()).collect();
+                assert!(bits.chunks(length).all(|one| one == &bits[..length]), "{length} values");
+            }
+        })
+        .unwrap();
+    }
+}

@@ -25,8 +25,8 @@ fn lend_and_give_back(bencher: Bencher<'_, '_>) {
     let (mut owner, reader) = (Owner::new(memory.pool()), Reader::new(memory.pool()));
     let (data, mut buffer) = (vec![1; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     bencher.counter(BytesCount::new(CHUNK_BYTES)).bench_local(|| {
-        let chunk = owner.lend(black_box(&data), &Distance::new()).expect("all other chunks are free");
-        reader.copy_out(chunk, black_box(&mut buffer)).expect("the owner named it");
+        let chunk = owner.lend(black_box(&data), 0, &Distance::new()).expect("all other chunks are free");
+        reader.copy_out(chunk, 0, black_box(&mut buffer)).expect("the owner named it");
         reader.give_back(chunk).expect("the owner named it");
         owner.reclaim(|_| ());
     });
@@ -54,7 +54,7 @@ impl<'a> Receiving<'a> {
         let body = body.expect("the producer keeps to the protocol");
         let [chunk, length, _] = body.words.map(|word| word as usize);
         let place = &mut self.copy[self.received..self.received + length];
-        self.reader.copy_out(chunk as u32, place).expect("the owner named it");
+        self.reader.copy_out(chunk as u32, 0, place).expect("the owner named it");
         self.reader.give_back(chunk as u32).expect("the owner named it");
         self.chunks.pop(&body);
         self.received = (self.received + length) % self.copy.len();
@@ -81,7 +81,7 @@ fn transfer(bencher: Bencher<'_, '_>, size: usize) {
         let mut transfer = || {
             for piece in black_box(&data).chunks(CHUNK_BYTES) {
                 let chunk = loop {
-                    match owner.lend(piece, chunks.distance()) {
+                    match owner.lend(piece, 0, chunks.distance()) {
                         Some(chunk) => break chunk,
                         None => owner.reclaim(|_| ()),
                     }

@@ -392,8 +392,9 @@ impl<'a> Board<'a> {
 
     fn write(&self, [first, second]: [&[u8]; 2], start: usize) -> usize {
         let buffer = self.mine().buffer;
+        let streams = self.distance.streams(first.len() + second.len());
         for (at, part) in [(start, first), (start + first.len(), second)] {
-            if self.distance.streams(part.len()) {
+            if streams {
                 buffer.copy_in_streaming(at, part);
             } else if !part.is_empty() {
                 buffer.copy_in(at, part);

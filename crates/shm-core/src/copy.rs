@@ -3,7 +3,8 @@
 //! The system's `memcpy` turns to `rep movsb` for more than a few KiB. On AMD Zen 3 and 4 that instruction is many
 //! times slower when source and destination have nearly the same offset within their pages, which is just what long
 //! messages have: chunks begin with a page, and so do large buffers, but for their allocator's header. So long
-//! copies run here in plain vector loads and stores, whose speed does not depend on that.
+//! copies run here in plain vector loads and stores, whose speed does not depend on that; and for readers on distant
+//! cores (`distance.rs`) in stores that go past the caches.
 //!
 //! # Safety
 //!
@@ -30,15 +31,23 @@ pub(crate) unsafe fn copy(source: *const u8, destination: *mut u8, length: usize
     unsafe { std::ptr::copy_nonoverlapping(source, destination, length) }
 }
 
-/// Copies `length` bytes with stores that go past the caches to memory, and are there when this returns. Where the
-/// processor has no such stores this is [`copy`].
+/// Whether the processor has stores that go past the caches.
+pub(crate) fn can_stream() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Copies `length` bytes with stores that go past the caches to memory, in order before any store that follows. Where
+/// the processor has no such stores this is [`copy`].
 ///
 /// # Safety
 ///
 /// As [`copy`].
 pub(crate) unsafe fn copy_streaming(source: *const u8, destination: *mut u8, length: usize) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx") {
+    if can_stream() {
         // SAFETY: the processor has AVX, and the ranges are the caller's promise.
         return unsafe { stream_vectors(source, destination, length) };
     }

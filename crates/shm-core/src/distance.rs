@@ -22,16 +22,26 @@
 //! while messages flow, with loads that are made anyway: of a line that the other has written since.
 
 #[cfg(not(loom))]
+use std::sync::OnceLock;
+#[cfg(not(loom))]
+use std::time::{Duration, Instant};
+
+#[cfg(not(loom))]
 use crate::sync::fence;
 use crate::sync::{AtomicU64, Ordering};
 
 /// From this length on streaming stores pay between distant cores: see the table above.
 pub const STREAMED_BYTES: usize = 1024;
 
-/// A load that takes longer, with what the clock takes, came from a distant core. On the machine above it takes 110
-/// to 150 ns between dies and 20 to 60 within one (500 loads each; 9 in 10, in the midst of 4 KiB messages).
+/// A load that takes longer, besides two looks at the clock (25 ns), came from a distant core. With them it takes 110 to
+/// 150 ns between dies of the machine above, and 20 to 60 within one (500 loads each; 9 in 10, in the midst of 4 KiB
+/// messages).
 #[cfg(not(loom))]
-const FAR: std::time::Duration = std::time::Duration::from_nanos(90);
+const FAR: Duration = Duration::from_nanos(65);
+
+/// A clock that takes longer says nothing about loads: where it is a system call, every core would seem distant.
+#[cfg(not(loom))]
+const SLOW_CLOCK: Duration = Duration::from_nanos(60);
 
 /// Between distant cores up to 4 in 10 loads are quick all the same: their line was fetched ahead of them. Between near
 /// ones 1 in 100 is slow, when somebody else ran in between. So a slow load counts as much as this many quick ones ...
@@ -51,11 +61,12 @@ const TIMED_ONE_IN: u8 = 4;
 /// What one core knows of its distance to another; near at first.
 #[derive(Debug, Clone, Copy)]
 pub struct Distance {
+    /// Loads until the next timed one.
+    #[cfg(not(loom))]
+    untimed: u8,
     /// Slow loads, each counted [`SLOW_LOAD`] times, less quick ones; at most [`MOST`].
     #[cfg(not(loom))]
     slow: u8,
-    #[cfg(not(loom))]
-    untimed: u8,
     far: bool,
 }
 
@@ -87,19 +98,16 @@ impl Distance {
     /// from the other's core.
     #[cfg(not(loom))]
     pub(crate) fn load(&mut self, word: &AtomicU64, seen: u64) -> u64 {
-        if self.slow == 0 && self.untimed < TIMED_ONE_IN - 1 {
-            self.untimed += 1;
+        if self.untimed > 0 {
+            self.untimed -= 1;
             return word.load(Ordering::Acquire);
         }
-        self.untimed = 0;
-        // The fences keep the load between the two looks at the clock.
-        fence(Ordering::SeqCst);
-        let start = std::time::Instant::now();
-        fence(Ordering::SeqCst);
-        let value = word.load(Ordering::Acquire);
-        let time = start.elapsed();
+        let (value, time) = timed(|| word.load(Ordering::Acquire));
         if value != seen {
-            self.learn(time > FAR);
+            self.learn(time > limit());
+        }
+        if value == seen || self.slow == 0 {
+            self.untimed = TIMED_ONE_IN - 1;
         }
         value
     }
@@ -113,8 +121,30 @@ impl Distance {
     #[cfg(not(loom))]
     fn learn(&mut self, slow: bool) {
         self.slow = if slow { (self.slow + SLOW_LOAD).min(MOST) } else { self.slow.saturating_sub(1) };
-        self.far = self.slow >= DISTANT || self.far && self.slow > 0;
+        let far = self.slow >= DISTANT || self.far && self.slow > 0;
+        self.far = far && crate::copy::can_stream();
     }
+}
+
+/// What `load` gives and how long it takes, with two looks at the clock.
+#[cfg(not(loom))]
+fn timed<T>(load: impl FnOnce() -> T) -> (T, Duration) {
+    // The fences keep the load between the two looks.
+    fence(Ordering::SeqCst);
+    let start = Instant::now();
+    fence(Ordering::SeqCst);
+    let value = load();
+    (value, start.elapsed())
+}
+
+/// The time of a load from a distant core with two looks at the clock.
+#[cfg(not(loom))]
+fn limit() -> Duration {
+    static LIMIT: OnceLock<Duration> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let clock = (0..16).map(|_| timed(|| ()).1).min().unwrap_or(Duration::MAX);
+        if clock > SLOW_CLOCK { Duration::MAX } else { clock + FAR }
+    })
 }
 
 impl Default for Distance {
@@ -167,9 +197,9 @@ mod tests {
         let pool = Pool::new(&states, SharedBytes::new(&bytes));
         let (mut owner, reader) = (Owner::new(pool), Reader::new(pool));
         for length in LENGTHS {
-            let chunk = owner.lend(&content(length), &DISTANT_CORE).unwrap();
+            let chunk = owner.lend(&content(length), 0, &DISTANT_CORE).unwrap();
             let mut buffer = vec![0; length];
-            reader.copy_out(chunk, &mut buffer).unwrap();
+            reader.copy_out(chunk, 0, &mut buffer).unwrap();
             assert_eq!(buffer, content(length));
             reader.give_back(chunk).unwrap();
             owner.reclaim(|_| ());

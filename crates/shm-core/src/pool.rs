@@ -100,16 +100,20 @@ impl<'a> Owner<'a> {
         self.free.len()
     }
 
-    /// Takes a free chunk, fills it with `data`, and marks it as lent; the caller then tells the reader, whose distance
-    /// is `distance`.
+    /// Takes a free chunk, puts `data` at `offset` in it, and marks it as lent; the caller then tells the reader, whose
+    /// distance is `distance`.
     ///
     /// # Panics
     ///
-    /// If `data` is longer than a chunk.
-    pub fn lend(&mut self, data: &[u8], distance: &Distance) -> Option<u32> {
-        assert!(data.len() <= self.pool.chunk_bytes, "{} bytes in one chunk", data.len());
+    /// If `data` does not fit there.
+    pub fn lend(&mut self, data: &[u8], offset: usize, distance: &Distance) -> Option<u32> {
+        assert!(
+            offset + data.len() <= self.pool.chunk_bytes,
+            "{} bytes at {offset} in one chunk",
+            data.len()
+        );
         let chunk = self.free.pop_front()?;
-        let start = chunk as usize * self.pool.chunk_bytes;
+        let start = chunk as usize * self.pool.chunk_bytes + offset;
         if distance.streams(data.len()) {
             self.pool.bytes.copy_in_streaming(start, data);
         } else {
@@ -201,14 +205,14 @@ impl<'a> Reader<'a> {
         Self { pool }
     }
 
-    /// Copies the first bytes of a lent chunk to `buffer`.
+    /// Copies what lies at `offset` in a lent chunk to `buffer`.
     ///
     /// # Errors
     ///
-    /// [`NoSuchChunk`]: both numbers come from shared memory.
-    pub fn copy_out(&self, chunk: u32, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
-        self.check(chunk, buffer.len())?;
-        self.pool.bytes.copy_out(chunk as usize * self.pool.chunk_bytes, buffer);
+    /// [`NoSuchChunk`]: all numbers come from shared memory.
+    pub fn copy_out(&self, chunk: u32, offset: usize, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
+        self.check(chunk, offset.saturating_add(buffer.len()))?;
+        self.pool.bytes.copy_out(chunk as usize * self.pool.chunk_bytes + offset, buffer);
         Ok(())
     }
 

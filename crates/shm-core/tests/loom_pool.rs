@@ -36,7 +36,7 @@ fn a_lent_chunk_is_left_alone_until_it_is_back() {
                 }
                 let chunk = told.load(Ordering::Acquire) - 1;
                 let mut bytes = [0; 2];
-                reader.copy_out(chunk, &mut bytes).unwrap();
+                reader.copy_out(chunk, 0, &mut bytes).unwrap();
                 assert_eq!(bytes, [message as u8 + 1; 2]);
                 reader.give_back(chunk).unwrap();
             }
@@ -44,7 +44,7 @@ fn a_lent_chunk_is_left_alone_until_it_is_back() {
         let mut owner = Owner::new(Pool::new(&memory.states, SharedBytes::new(&memory.lines)));
         for (message, told) in memory.told.iter().enumerate() {
             let chunk = loop {
-                if let Some(chunk) = owner.lend(&[message as u8 + 1; 2], &Distance::new()) {
+                if let Some(chunk) = owner.lend(&[message as u8 + 1; 2], 0, &Distance::new()) {
                     break chunk;
                 }
                 owner.reclaim(|_| {});

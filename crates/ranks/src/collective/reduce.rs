@@ -281,21 +281,30 @@ impl Collective<'_> {
         ranks: usize,
     ) -> Result<()> {
         let me = self.world.rank();
-        let mut ranks = 0..ranks;
-        if me == 0 && ranks.len() > 1 {
-            self.read(1, offset, bytemuck::cast_slice_mut(scratch))?;
-            operation.combine_into(target, mine, scratch);
-            ranks.start = 2;
+        if ranks == 2 {
+            let other = usize::from(me == 0);
+            self.read(other, offset, bytemuck::cast_slice_mut(scratch))?;
+            let (first, next) = if me == 0 { (mine, &*scratch) } else { (&*scratch, mine) };
+            // One call for both ranks: of two, the compiler may turn the operands of one around, and of two values that
+            // are no numbers the other one would come out.
+            operation.combine_into(target, first, next);
+            return Ok(());
         }
-        for rank in ranks {
-            match (rank, rank == me) {
-                (0, true) => target.copy_from_slice(mine),
-                (0, false) => self.read(rank, offset, bytemuck::cast_slice_mut(target))?,
-                (_, true) => operation.combine(target, mine),
+        for rank in 0..ranks {
+            let next = match (rank, rank == me) {
+                (_, true) => mine,
+                (0, false) => {
+                    self.read(rank, offset, bytemuck::cast_slice_mut(target))?;
+                    continue;
+                }
                 (_, false) => {
                     self.read(rank, offset, bytemuck::cast_slice_mut(scratch))?;
-                    operation.combine(target, scratch);
+                    &*scratch
                 }
+            };
+            match rank {
+                0 => target.copy_from_slice(next),
+                _ => operation.combine(target, next),
             }
         }
         Ok(())

@@ -20,6 +20,26 @@ pub(crate) struct Lender {
     matched: Vec<u32>,
     /// Destinations that hold none.
     without: usize,
+    /// Eager messages lent so far.
+    eager: usize,
+}
+
+/// Where the payload of an eager message is: what its cell carries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lent {
+    pub(crate) chunk: u32,
+    pub(crate) offset: u32,
+}
+
+impl Lent {
+    pub(crate) fn to_bytes(self) -> [u8; size_of::<Self>()] {
+        (u64::from(self.chunk) | u64::from(self.offset) << 32).to_le_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
+        let both = u64::from_le_bytes(bytes);
+        Self { chunk: both as u32, offset: (both >> 32) as u32 }
+    }
 }
 
 /// In a loan: the chunk holds a whole message, which is never asked for by its number.
@@ -42,6 +62,7 @@ impl Lender {
             loans: vec![idle; pool.chunks()],
             matched: vec![0; destinations],
             without: destinations,
+            eager: 0,
         }
     }
 
@@ -76,7 +97,7 @@ impl Lender {
                 return None;
             }
         }
-        let chunk = self.owner.lend(data, distance)?;
+        let chunk = self.owner.lend(data, 0, distance)?;
         self.loans[chunk as usize] = Loan { destination: destination as u32, message, matched: true };
         self.count_matched(destination);
         Some(chunk)
@@ -90,26 +111,37 @@ impl Lender {
         data: &[u8],
         distance: &Distance,
     ) -> Option<u32> {
-        self.lend_unmatched(Loan { destination: destination as u32, message, matched: false }, data, distance)
+        let loan = Loan { destination: destination as u32, message, matched: false };
+        self.lend_unmatched(loan, data, 0, distance)
     }
 
-    /// Fills a chunk with the whole payload of a message: its receiver empties it as soon as it looks.
-    pub(crate) fn lend_eager(&mut self, destination: usize, data: &[u8], distance: &Distance) -> Option<u32> {
-        self.lend_unmatched(
-            Loan { destination: destination as u32, message: NO_MESSAGE, matched: false },
-            data,
-            distance,
-        )
+    /// Fills a chunk with the whole payload of a message: its receiver empties it as soon as it looks. Gives the chunk
+    /// and where in it the payload begins.
+    ///
+    /// Short ones go to another part of the chunk in each lap through the pool, so that they come round as slowly as
+    /// long ones do: a line that is still in the reader's cache takes longer to write than one that has left it.
+    pub(crate) fn lend_eager(
+        &mut self,
+        destination: usize,
+        data: &[u8],
+        distance: &Distance,
+    ) -> Option<Lent> {
+        let parts = (self.chunk_bytes / data.len().next_power_of_two()).max(1);
+        let offset = self.eager / self.chunks % parts * (self.chunk_bytes / parts);
+        let loan = Loan { destination: destination as u32, message: NO_MESSAGE, matched: false };
+        let chunk = self.lend_unmatched(loan, data, offset, distance)?;
+        self.eager += 1;
+        Some(Lent { chunk, offset: offset as u32 })
     }
 
-    fn lend_unmatched(&mut self, loan: Loan, data: &[u8], distance: &Distance) -> Option<u32> {
+    fn lend_unmatched(&mut self, loan: Loan, data: &[u8], offset: usize, distance: &Distance) -> Option<u32> {
         if self.owner.free() <= self.without + self.chunks / 2 {
             self.reclaim();
             if self.owner.free() <= self.without + self.chunks / 2 {
                 return None;
             }
         }
-        let chunk = self.owner.lend(data, distance)?;
+        let chunk = self.owner.lend(data, offset, distance)?;
         self.loans[chunk as usize] = loan;
         Some(chunk)
     }

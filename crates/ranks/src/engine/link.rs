@@ -11,6 +11,7 @@ use shm_core::{Bell, Doorbell, SegmentError};
 
 use super::OperationId;
 use super::direct::Key;
+use super::lend::Lent;
 use super::receive::Inflow;
 use crate::envelope::{INVITE, MATCH, PULLED, PUSHED, control_words, copied_words, invite_words};
 use crate::job::Job;
@@ -163,32 +164,31 @@ impl Link {
         }
     }
 
-    /// The chunk in which the `length` bytes of a LENT message are.
-    pub(crate) fn lent_chunk(&self, body: &Body, length: u64) -> Result<u32, String> {
-        let mut chunk = [0; 4];
-        let Some(consumer) = self.consumer.as_ref().filter(|_| body.payload_bytes() == chunk.len()) else {
+    /// Where the `length` bytes of a LENT message are.
+    pub(crate) fn lent(&self, body: &Body, length: u64) -> Result<Lent, String> {
+        let mut bytes = [0; size_of::<Lent>()];
+        let Some(consumer) = self.consumer.as_ref().filter(|_| body.payload_bytes() == bytes.len()) else {
             return Err("a lent message that names no chunk".into());
         };
-        consumer.copy_payload(body, &mut chunk);
-        let chunk = u32::from_le_bytes(chunk);
-        self.chunks
-            .check(chunk, usize::try_from(length).unwrap_or(usize::MAX))
-            .map_err(|error| error.to_string())?;
-        Ok(chunk)
+        consumer.copy_payload(body, &mut bytes);
+        let lent = Lent::from_bytes(bytes);
+        let end = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(lent.offset as usize);
+        self.chunks.check(lent.chunk, end).map_err(|error| error.to_string())?;
+        Ok(lent)
     }
 
     /// Empties the chunk of the next message, which is LENT, into a buffer of its length, and takes the message; false
     /// if something is wrong with it: the long way finds out what.
     #[inline(never)]
     pub(crate) fn take_lent(&mut self, body: Body, buffer: &mut [u8]) -> bool {
-        let Ok(chunk) = self.lent_chunk(&body, buffer.len() as u64) else { return false };
-        if self.chunks.copy_out(chunk, buffer).is_err() {
+        let Ok(lent) = self.lent(&body, buffer.len() as u64) else { return false };
+        if self.chunks.copy_out(lent.chunk, lent.offset as usize, buffer).is_err() {
             return false;
         }
         if let Some(consumer) = &mut self.consumer {
             consumer.pop(&body);
         }
-        self.give_back(chunk).is_ok()
+        self.give_back(lent.chunk).is_ok()
     }
 
     /// Returns a chunk to the other rank, and wakes it if it may wait for one.

@@ -127,6 +127,8 @@ pub(crate) struct Engine {
     pub(crate) lost_send: Option<Error>,
     /// Sends and receives that took the short way, which progresses nothing else.
     short_ways: u32,
+    /// As many as there were at the last look at everything.
+    short_ways_seen: u32,
     /// What was found wrong with the segment: whatever has to wait fails from then on.
     damage: Option<String>,
     /// How many want to know what this rank does: the job's count ...
@@ -178,6 +180,7 @@ impl Engine {
             refusing: vec![false; size],
             lost_send: None,
             short_ways: 0,
+            short_ways_seen: 0,
             damage: None,
             watchers: &job.header().watchers,
             watchers_seen: 0,

@@ -6,6 +6,7 @@ use shm_core::ring::{Body, Consumer, INLINE_BYTES};
 
 use super::Engine;
 use super::direct::{Offer, Pull};
+use super::lend::Lent;
 use super::receive::{Inflow, Kept};
 use crate::envelope::{self, Envelope};
 use crate::error::{Error, Result};
@@ -21,6 +22,7 @@ impl Engine {
     /// [`Error::Damaged`] if the segment holds nonsense, [`Error::Segment`] if it cannot grow.
     #[inline]
     pub(crate) fn progress(&mut self) -> Result<bool> {
+        self.short_ways_seen = self.short_ways;
         if self.watchers.load(Relaxed) != self.watchers_seen {
             self.follow_watchers();
         }
@@ -158,20 +160,21 @@ impl Engine {
     /// A message whose payload is in a chunk: it is emptied at once, matched or not.
     fn take_lent(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
         let envelope = checked_envelope(source, body)?;
-        let chunk = self.links[source].lent_chunk(body, envelope.length)?;
+        let Lent { chunk, offset } = self.links[source].lent(body, envelope.length)?;
+        let offset = offset as usize;
         let chunks = self.links[source].chunks;
         let receive = self.posted.take_match(&envelope);
         match receive {
             Some(id) => {
                 let mut copied = Ok(());
-                let fill = |buffer: &mut [u8]| copied = chunks.copy_out(chunk, buffer);
+                let fill = |buffer: &mut [u8]| copied = chunks.copy_out(chunk, offset, buffer);
                 self.receives.deliver(id, &envelope, &self.call_sites, fill);
                 copied.map_err(|error| error.to_string())?;
                 self.links[source].release(envelope.length, self.unexpected_bound);
             }
             None => {
                 let mut payload = vec![0; envelope.length as usize].into_boxed_slice();
-                chunks.copy_out(chunk, &mut payload).map_err(|error| error.to_string())?;
+                chunks.copy_out(chunk, offset, &mut payload).map_err(|error| error.to_string())?;
                 self.unexpected.push(envelope, Kept::Eager(payload));
             }
         }

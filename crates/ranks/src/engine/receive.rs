@@ -54,7 +54,7 @@ pub(crate) enum Now {
 }
 
 impl Engine {
-    /// The short way of a blocking receive: the message is the next one in its ring, nothing else wants it, and it
+    /// The short way of a receive: the message is the next one in its ring, nothing else wants it, and it
     /// fits. It is then copied straight into the buffer, and no operation is made.
     // What is found in the cell must not go through memory: what is written in parts and read as a whole takes longer
     // than all the rest. So nothing of it is given away by reference.
@@ -111,13 +111,15 @@ impl Engine {
         &mut self,
         pattern: Pattern,
         expected: &Expected,
-        buffer: &mut [u8],
+        buffer: &mut Incoming,
     ) -> Result<Option<Status>> {
         // Who watches sees operations only.
         let Some(source) = pattern.source().filter(|_| self.observer.is_none()) else { return Ok(None) };
         if !self.posted.is_empty() && !self.serve_posted(source)? {
             return Ok(None);
         }
+        // Not before: receives that were served just now may share this memory.
+        let Some(buffer) = buffer.bytes_mut() else { return Ok(None) };
         match self.try_receive_now(source, pattern, expected, buffer) {
             Now::Received(status) => Ok(Some(status)),
             Now::NotYet | Now::Otherwise => Ok(None),
@@ -284,7 +286,7 @@ impl Engine {
         let bytes = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
         if let Some(bytes) = bytes {
             let piece = &mut bytes[start..start + length as usize];
-            link.chunks.copy_out(chunk, piece).map_err(|error| error.to_string())?;
+            link.chunks.copy_out(chunk, 0, piece).map_err(|error| error.to_string())?;
         }
         link.chunks.give_back(chunk).map_err(|error| error.to_string())?;
         self.links[source].wake();

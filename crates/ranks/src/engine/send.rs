@@ -211,8 +211,8 @@ impl Engine {
         if !producer.has_room() {
             return false;
         }
-        let Some(chunk) = lender.lend_eager(destination, payload, producer.distance()) else { return false };
-        let told = producer.try_push(LENT | envelope.flags, envelope.words(), &chunk.to_le_bytes());
+        let Some(lent) = lender.lend_eager(destination, payload, producer.distance()) else { return false };
+        let told = producer.try_push(LENT | envelope.flags, envelope.words(), &lent.to_bytes());
         debug_assert!(told.is_ok(), "room was checked above");
         link.charged += charge(envelope.length);
         link.wake();

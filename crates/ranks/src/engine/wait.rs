@@ -44,16 +44,20 @@ pub(super) struct Patience {
     core_per_rank: bool,
     /// Yields of all ranks together that do not sleep.
     yields: u32,
-    /// How often in the last waits looking was in vain until somebody else ran, up to [`MOST_IN_VAIN`].
+    /// In how many of the last waits this rank looked in vain and had to yield, up to [`MOST_IN_VAIN`].
     in_vain: u32,
+    /// Waits in vain beyond those.
+    waits: u32,
 }
 
 /// So many waits in vain leave [`SPINS`] `>> 7` looks, about a microsecond.
 const MOST_IN_VAIN: u32 = 7;
+/// One wait of so many looks for its full time all the same: 100 µs among 256 of about 3.
+const WAITS_PER_TRIAL: u32 = 256;
 
 impl Patience {
     pub(super) fn new(ranks: usize, cores: usize) -> Self {
-        Self { cores: cores as u32, core_per_rank: ranks <= cores, yields: YIELDS, in_vain: 0 }
+        Self { cores: cores as u32, core_per_rank: ranks <= cores, yields: YIELDS, in_vain: 0, waits: 0 }
     }
 
     /// How often to look before the first yield, when `awake` ranks do not sleep.
@@ -62,17 +66,27 @@ impl Patience {
     /// from running whom it waits for. So looks that were in vain are fewer the next time. (Half round trip of 2 ranks of
     /// 128 on 2 cores that the system keeps on one of them.)
     fn spins(&self, awake: u32) -> u32 {
-        if awake <= self.cores { SPINS >> self.in_vain } else { 0 }
+        match self.waits {
+            _ if awake > self.cores => 0,
+            WAITS_PER_TRIAL => SPINS,
+            _ => SPINS >> self.in_vain,
+        }
     }
 
-    /// Remembers whether what was waited for came while this rank looked for it.
+    /// Remembers how a wait in which this rank looked ended: what it waited for came meanwhile, or looking was in vain.
     fn learn(&mut self, in_vain: bool) {
-        self.in_vain =
-            if in_vain { MOST_IN_VAIN.min(self.in_vain + 1) } else { self.in_vain.saturating_sub(1) };
+        let was_trial = self.waits >= WAITS_PER_TRIAL;
+        match in_vain {
+            false if was_trial => (self.in_vain, self.waits) = (0, 0),
+            false => self.in_vain = self.in_vain.saturating_sub(1),
+            true if was_trial => self.waits = 0,
+            true if self.in_vain == MOST_IN_VAIN => self.waits += 1,
+            true => self.in_vain += 1,
+        }
     }
 
     /// Nothing comes while this rank has the turn.
-    pub(super) const NONE: Self = Self { cores: 0, core_per_rank: false, yields: 0, in_vain: 0 };
+    pub(super) const NONE: Self = Self { cores: 0, core_per_rank: false, yields: 0, in_vain: 0, waits: 0 };
 }
 
 /// What came of going to sleep.
@@ -118,7 +132,6 @@ impl Engine {
                 self.progress()?;
             }
         }
-        self.patience.learn(true);
         Ok(None)
     }
 
@@ -133,8 +146,9 @@ impl Engine {
         blocked: Blocked<'_>,
         mut done: impl FnMut(&mut Self) -> Option<T>,
     ) -> Result<T> {
-        let mut backoff = Backoff::new(self.spins(), self.yields());
-        let mut in_vain = false;
+        let spins = self.spins();
+        let mut backoff = Backoff::new(spins, self.yields());
+        let (mut looked, mut in_vain) = (false, false);
         let mut published = None;
         let mut observed_since = 0;
         let outcome = loop {
@@ -148,7 +162,7 @@ impl Engine {
             }
             match self.progress() {
                 Ok(true) => backoff.reset(),
-                Ok(false) if backoff.snooze() => in_vain |= backoff.has_yielded(),
+                Ok(false) if backoff.snooze() => (looked, in_vain) = (true, in_vain || backoff.has_yielded()),
                 Ok(false) => {
                     let published = published.get_or_insert_with(|| self.publish(&blocked));
                     if self.turns.is_some() {
@@ -165,7 +179,9 @@ impl Engine {
                 Err(error) => break Err(error),
             }
         };
-        self.patience.learn(in_vain);
+        if looked && spins > 0 {
+            self.patience.learn(in_vain);
+        }
         if let Some(published) = published {
             self.unpublish(published);
         }
@@ -228,7 +244,7 @@ impl Engine {
     /// Lets other operations have their turn while one rank sends or receives the short way all the time.
     #[inline]
     pub(crate) fn progress_now_and_then(&mut self) -> Result<()> {
-        if self.short_ways.is_multiple_of(SHORT_WAYS_PER_PROGRESS) {
+        if self.short_ways.wrapping_sub(self.short_ways_seen) >= SHORT_WAYS_PER_PROGRESS {
             self.progress()?;
         }
         Ok(())
@@ -496,5 +512,37 @@ impl Engine {
     /// Whether `rank` matches no more messages.
     pub(super) fn refuses(&self, rank: usize) -> bool {
         self.refusing[rank]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_IN_VAIN, Patience, SPINS, WAITS_PER_TRIAL};
+
+    fn after_waits_in_vain(waits: u32) -> Patience {
+        let mut patience = Patience::new(8, 2);
+        (0..waits).for_each(|_| patience.learn(true));
+        patience
+    }
+
+    #[test]
+    fn who_looks_in_vain_looks_less() {
+        assert_eq!(after_waits_in_vain(0).spins(2), SPINS);
+        assert_eq!(after_waits_in_vain(1).spins(2), SPINS / 2);
+        assert_eq!(after_waits_in_vain(100).spins(2), SPINS >> MOST_IN_VAIN);
+        assert_eq!(after_waits_in_vain(0).spins(3), 0);
+    }
+
+    #[test]
+    fn who_looked_in_vain_for_long_tries_again_and_learns() {
+        let mut patience = after_waits_in_vain(MOST_IN_VAIN + WAITS_PER_TRIAL);
+        assert_eq!(patience.spins(2), SPINS);
+        patience.learn(true);
+        assert_eq!(patience.spins(2), SPINS >> MOST_IN_VAIN);
+        (0..WAITS_PER_TRIAL).for_each(|_| patience.learn(true));
+        patience.learn(false);
+        assert_eq!(patience.spins(2), SPINS);
+        patience.learn(true);
+        assert_eq!(patience.spins(2), SPINS / 2);
     }
 }
