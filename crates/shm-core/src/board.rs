@@ -48,7 +48,7 @@
 use std::ops::Range;
 
 use crate::bytes::{LINE_BYTES, SharedBytes};
-use crate::distance::{Distance, STREAMED_BYTES};
+use crate::distance::Distance;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Rounds that a participant may be ahead of the slowest. Enough to stream payload through; few, so that the lines of
@@ -198,6 +198,8 @@ pub struct Board<'a> {
     ahead: Ahead,
     /// To the others, taken together.
     pub(crate) distance: Distance,
+    /// Reads of [`STREAMED_FROM_BYTES`] and more.
+    long_reads: u32,
 }
 
 /// What is done ahead of time for the next payload of the own buffer.
@@ -211,6 +213,12 @@ struct Ahead {
     prepared: usize,
 }
 
+/// From this length on streaming stores pay between distant cores. Later than elsewhere: lines that were prepared while
+/// one waited are written at once. Broadcasts on 2 distant cores of a Zen 4 machine, plain and streaming, µs: 1 KiB 0.29 and
+/// 0.60, 4 KiB 1.15 and 0.84.
+const STREAMED_FROM_BYTES: usize = 2 << 10;
+/// A participant that reads looks at the distance once in so many reads: the look takes a line from the other's core.
+const LONG_READS_PER_LOOK: u32 = 8;
 /// Lines prepared between two looks: they take about as long as the pause.
 const PREPARED_AT_ONCE: usize = 16 * LINE_BYTES;
 /// Rounds after which it is no longer likely that the next payload is as long as the last one.
@@ -259,6 +267,7 @@ impl<'a> Board<'a> {
             extents,
             ahead: Ahead::default(),
             distance: Distance::new(),
+            long_reads: 0,
         }
     }
 
@@ -370,7 +379,7 @@ impl<'a> Board<'a> {
         };
         if length > INLINE_BYTES {
             // Lines that are written past the caches are best in none.
-            let prepared = if self.distance.streams(length) { 0 } else { length };
+            let prepared = if self.streams(length) { 0 } else { length };
             (self.ahead.length, self.ahead.shown) = (prepared, self.round);
         }
         let extent = length as u64 | (start as u64) << 32;
@@ -392,7 +401,7 @@ impl<'a> Board<'a> {
 
     fn write(&self, [first, second]: [&[u8]; 2], start: usize) -> usize {
         let buffer = self.mine().buffer;
-        let streams = self.distance.streams(first.len() + second.len());
+        let streams = self.streams(first.len() + second.len());
         for (at, part) in [(start, first), (start + first.len(), second)] {
             if streams {
                 buffer.copy_in_streaming(at, part);
@@ -490,8 +499,11 @@ impl<'a> Board<'a> {
     /// If it does not show that much.
     #[inline]
     pub fn read(&mut self, other: usize, offset: usize, buffer: &mut [u8]) -> Result<(), Nonsense> {
-        if buffer.len() >= STREAMED_BYTES {
-            self.others[other].look(&mut self.distance);
+        if buffer.len() >= STREAMED_FROM_BYTES {
+            self.long_reads = self.long_reads.wrapping_add(1);
+            if self.long_reads.is_multiple_of(LONG_READS_PER_LOOK) {
+                self.others[other].look(&mut self.distance);
+            }
         }
         let Seat { place, buffer: theirs } = self.others[other].seat;
         let cell = place.cell(self.round);
@@ -531,6 +543,12 @@ impl<'a> Board<'a> {
             *word = theirs.load(Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Whether `length` bytes are written past the caches.
+    #[inline]
+    fn streams(&self, length: usize) -> bool {
+        self.distance.is_far() && length >= STREAMED_FROM_BYTES
     }
 
     #[inline]
