@@ -92,7 +92,9 @@ fn observe(world: &World, since: u64, caller: Caller, bytes: u64) {
 
 impl<'w> Collective<'w> {
     /// `bytes` is what all ranks have to agree on, 0 where they may differ.
-    #[inline]
+    // As a call of its own it gives its result in memory, written in parts and read back as a whole: that takes as long as
+    // a third of a short collective.
+    #[inline(always)]
     #[track_caller]
     pub(crate) fn new<T: 'static>(
         world: &'w World,
