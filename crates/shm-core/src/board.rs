@@ -176,6 +176,8 @@ struct Other<'a> {
 
 impl Other<'_> {
     /// Looks how far it is; `distance` may learn from that.
+    #[cold]
+    #[inline(never)]
     fn look(&mut self, distance: &mut Distance) {
         // SYNC board-done. Never backwards: what came from shared memory may be nonsense.
         self.done = self.done.max(distance.load(&self.seat.place.progress.done, self.done));
