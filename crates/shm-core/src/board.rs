@@ -45,11 +45,15 @@
 //! `board-pass`: the topic of a round passed (Release by its owner, Acquire by who missed its cell) carries over that
 //! the rounds before are done with, so that the reader knows whether the words are still those of its round.
 
+mod place;
+
 use std::ops::Range;
 
 use crate::bytes::{LINE_BYTES, SharedBytes};
 use crate::distance::Distance;
 use crate::sync::{AtomicU64, Ordering};
+
+pub use place::{Place, Seen};
 
 /// Rounds that a participant may be ahead of the slowest. Enough to stream payload through; few, so that the lines of
 /// all participants stay in the cache.
@@ -68,95 +72,6 @@ const TOPICS: u64 = 3;
 
 /// What a participant believes a round to be: two words that mean nothing here.
 pub type Topic = [u64; 2];
-
-/// What a participant shows in one round, in one cache line.
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Cell {
-    round: AtomicU64,
-    topic: [AtomicU64; 2],
-    /// Length of the payload, and in the upper half where in the buffer it begins, if it is not in `payload`.
-    extent: AtomicU64,
-    payload: [AtomicU64; INLINE_WORDS],
-}
-
-/// How far a participant has come. Others look at it only if they wait for somebody who has not shown anything.
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Progress {
-    done: AtomicU64,
-    topics: [[AtomicU64; 2]; TOPICS as usize],
-}
-
-/// One participant's words, in shared memory. Zeroed memory is their initial state.
-#[derive(Debug)]
-#[repr(C)]
-pub struct Place {
-    progress: Progress,
-    cells: [Cell; CELLS],
-}
-
-#[cfg(not(loom))]
-crate::fixed_layout!(Cell { round, topic, extent, payload });
-#[cfg(not(loom))]
-crate::fixed_layout!(Progress { done, topics });
-#[cfg(not(loom))]
-crate::fixed_layout!(Place { progress, cells });
-
-#[cfg(not(loom))]
-const _: () = assert!(size_of::<Place>() == 64 * (1 + CELLS));
-
-impl Place {
-    /// A place on the heap before the first round.
-    pub fn new() -> Self {
-        let pair = || [AtomicU64::new(0), AtomicU64::new(0)];
-        let cell = || Cell {
-            round: AtomicU64::new(0),
-            topic: pair(),
-            extent: AtomicU64::new(0),
-            payload: [(); INLINE_WORDS].map(|()| AtomicU64::new(0)),
-        };
-        let progress = Progress { done: AtomicU64::new(0), topics: [pair(), pair(), pair()] };
-        Self { progress, cells: [(); CELLS].map(|()| cell()) }
-    }
-
-    #[inline]
-    fn cell(&self, round: u64) -> &Cell {
-        &self.cells[slot(round)]
-    }
-}
-
-/// What a participant has said of itself, for a look from outside. Out of date as soon as it is returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// The last round that it has done with.
-    pub done: u64,
-    /// The last round in which it has shown something, 0 for none.
-    pub shown: u64,
-    /// What it believed that round to be.
-    pub topic: Topic,
-}
-
-impl Place {
-    /// How far the participant has come.
-    pub fn look(&self) -> Seen {
-        // SYNC board-done
-        let done = self.progress.done.load(Ordering::Acquire);
-        // SYNC board-show
-        let rounds = self.cells.iter().map(|cell| (cell.round.load(Ordering::Acquire), cell));
-        let last = rounds.max_by_key(|(round, _)| *round);
-        let (shown, topic) = last.map_or((0, [0; 2]), |(round, cell)| {
-            (round, [0, 1].map(|word| cell.topic[word].load(Ordering::Relaxed)))
-        });
-        Seen { done, shown, topic }
-    }
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// One participant's memory as everyone can reach it.
 #[derive(Clone, Copy)]

@@ -25,7 +25,7 @@ pub(crate) unsafe fn copy(source: *const u8, destination: *mut u8, length: usize
     #[cfg(target_arch = "x86_64")]
     if length >= SHORT_BYTES && std::arch::is_x86_feature_detected!("avx") {
         // SAFETY: the processor has AVX, and the ranges are the caller's promise.
-        return unsafe { copy_vectors(source, destination, length) };
+        return unsafe { copy_vectors::<false>(source, destination, length) };
     }
     // SAFETY: the caller's promise.
     unsafe { std::ptr::copy_nonoverlapping(source, destination, length) }
@@ -49,50 +49,29 @@ pub(crate) unsafe fn copy_streaming(source: *const u8, destination: *mut u8, len
     #[cfg(target_arch = "x86_64")]
     if can_stream() {
         // SAFETY: the processor has AVX, and the ranges are the caller's promise.
-        return unsafe { stream_vectors(source, destination, length) };
+        // Streaming stores are in no order with those that follow, such as the one that publishes them, but for the fence.
+        return unsafe {
+            copy_vectors::<true>(source, destination, length);
+            std::arch::x86_64::_mm_sfence();
+        };
     }
     // SAFETY: the caller's promise.
     unsafe { copy(source, destination, length) }
 }
 
-/// Whole lines go in streaming stores, what is left at both ends by `memcpy`.
+/// Copies in blocks of two lines to aligned destinations, in streaming stores or plain ones; what is left at both ends
+/// goes by `memcpy`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
-unsafe fn stream_vectors(source: *const u8, destination: *mut u8, length: usize) {
-    use std::arch::x86_64::{__m256i, _mm_sfence, _mm256_loadu_si256, _mm256_stream_si256};
-    const LINE: usize = 2 * size_of::<__m256i>();
-
-    let head = destination.align_offset(LINE).min(length);
-    // SAFETY: `head` bytes are part of the range.
-    unsafe { std::ptr::copy_nonoverlapping(source, destination, head) };
-    let lines = (length - head) / LINE;
-    for line in 0..lines {
-        let at = head + line * LINE;
-        // SAFETY: `at + LINE <= length`, so both vectors lie within the ranges; the destination is aligned by `head`.
-        unsafe {
-            let from = source.add(at).cast::<__m256i>();
-            let to = destination.add(at).cast::<__m256i>();
-            let vectors = [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))];
-            _mm256_stream_si256(to, vectors[0]);
-            _mm256_stream_si256(to.add(1), vectors[1]);
-        }
-    }
-    // Streaming stores are in no order with those that follow, such as the one that publishes them, but for this.
-    _mm_sfence();
-    let done = head + lines * LINE;
-    // SAFETY: what is left of the range.
-    unsafe { std::ptr::copy_nonoverlapping(source.add(done), destination.add(done), length - done) };
-}
-
-/// Copies in blocks of four vectors to aligned destinations; what is left at both ends goes by `memcpy`.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx")]
-unsafe fn copy_vectors(source: *const u8, destination: *mut u8, length: usize) {
-    use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_store_si256};
+unsafe fn copy_vectors<const STREAMING: bool>(source: *const u8, destination: *mut u8, length: usize) {
+    use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_store_si256, _mm256_stream_si256};
     const VECTOR: usize = size_of::<__m256i>();
-    const BLOCK: usize = 4 * VECTOR;
+    const VECTORS: usize = 4;
+    const BLOCK: usize = VECTORS * VECTOR;
 
-    let head = destination.align_offset(VECTOR).min(length);
+    // A line that is streamed in two parts goes to memory twice.
+    let alignment = if STREAMING { 2 * VECTOR } else { VECTOR };
+    let head = destination.align_offset(alignment).min(length);
     // SAFETY: `head` bytes are part of the range.
     unsafe { std::ptr::copy_nonoverlapping(source, destination, head) };
     let blocks = (length - head) / BLOCK;
@@ -102,16 +81,19 @@ unsafe fn copy_vectors(source: *const u8, destination: *mut u8, length: usize) {
         unsafe {
             let from = source.add(at).cast::<__m256i>();
             let to = destination.add(at).cast::<__m256i>();
-            let vectors = [
+            let vectors: [_; VECTORS] = [
                 _mm256_loadu_si256(from),
                 _mm256_loadu_si256(from.add(1)),
                 _mm256_loadu_si256(from.add(2)),
                 _mm256_loadu_si256(from.add(3)),
             ];
-            _mm256_store_si256(to, vectors[0]);
-            _mm256_store_si256(to.add(1), vectors[1]);
-            _mm256_store_si256(to.add(2), vectors[2]);
-            _mm256_store_si256(to.add(3), vectors[3]);
+            for (index, vector) in vectors.into_iter().enumerate() {
+                if STREAMING {
+                    _mm256_stream_si256(to.add(index), vector);
+                } else {
+                    _mm256_store_si256(to.add(index), vector);
+                }
+            }
         }
     }
     let done = head + blocks * BLOCK;
