@@ -5,7 +5,9 @@
 //! receive.rs   operations that receive: matching, delivery, truncation
 //! receives.rs  the table of them
 //! progress.rs  one look at everything: cells that came in, work that can go out
-//! wait.rs      spin, yield, park; ranks that leave
+//! wait.rs      spin, yield, park
+//! patience.rs  how long to spin and to yield
+//! departures.rs  ranks that leave
 //! link.rs      what this rank knows of one other: ring halves, queue, credit
 //! publish.rs   what a blocked rank says of itself
 //! observe.rs   what a rank counts and records while somebody watches
@@ -20,11 +22,13 @@
 //! progresses all operations.
 
 pub(crate) mod buffer;
+mod departures;
 pub(crate) mod direct;
 mod lend;
 mod link;
 mod membership;
 mod observe;
+mod patience;
 mod progress;
 pub(crate) mod publish;
 pub(crate) mod receive;
@@ -44,11 +48,11 @@ use crate::engine::lend::Lender;
 use crate::engine::link::Link;
 use crate::engine::membership::Membership;
 use crate::engine::observe::Observer;
+use crate::engine::patience::Patience;
 use crate::engine::receive::Kept;
 use crate::engine::receives::Receives;
 use crate::engine::send::Send;
 use crate::engine::slab::Slab;
-use crate::engine::wait::Patience;
 use crate::error::{CallSite, Error};
 use crate::job::Job;
 use crate::layout::modes;
