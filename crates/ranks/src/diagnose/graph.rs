@@ -1,6 +1,6 @@
 //! Who can never go on: the greatest set of sleeping ranks that wait for nobody outside of it.
 
-use super::snapshot::{Awaits, Life, Outside, Snapshot};
+use super::snapshot::{Awaits, Life, Snapshot};
 
 /// Ranks that can never go on, by the circle at the bottom of their waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) fn knots(snapshot: &Snapshot) -> Vec<Knot> {
 
 /// The ranks one of which has to do something before `rank` can go on; those that have left can not.
 pub(super) fn awaited(snapshot: &Snapshot, rank: usize) -> Vec<usize> {
-    let is_there = |other: &usize| !matches!(snapshot.ranks[*other].life, Life::Finished | Life::Failed);
+    let is_there = |other: &usize| !snapshot.ranks[*other].has_left();
     match snapshot.ranks[rank].wait.as_ref().map(|wait| &wait.awaits) {
         Some(Awaits::Message(None)) => {
             (0..snapshot.size()).filter(|&other| other != rank).filter(is_there).collect()
@@ -48,8 +48,7 @@ pub(super) fn awaited(snapshot: &Snapshot, rank: usize) -> Vec<usize> {
 fn stuck(snapshot: &Snapshot) -> Vec<bool> {
     let sleeps = |rank: usize| {
         let view = &snapshot.ranks[rank];
-        let halted = matches!(view.outside, Outside::Stopped | Outside::Traced);
-        view.life == Life::Attached && view.blocked && view.asleep && !halted
+        view.life == Life::Attached && view.waits() && view.asleep
     };
     let awaited: Vec<Vec<usize>> = (0..snapshot.size()).map(|rank| awaited(snapshot, rank)).collect();
     let mut stuck: Vec<bool> = (0..snapshot.size()).map(sleeps).collect();

@@ -60,10 +60,7 @@ fn indented(lines: Vec<String>) -> impl Iterator<Item = String> {
 }
 
 fn title(snapshot: &Snapshot, finding: &Finding) -> String {
-    let shortest = |ranks: &[usize]| {
-        let times = ranks.iter().filter_map(|&rank| waiting_time(snapshot, rank));
-        seconds(times.min().unwrap_or_default())
-    };
+    let age = seconds(finding.age(snapshot));
     match finding {
         Finding::Deadlock { core, behind } => {
             let kind = if advice::is_cycle(snapshot, core) { "cycle" } else { "knot" };
@@ -72,7 +69,7 @@ fn title(snapshot: &Snapshot, finding: &Finding) -> String {
                 1 => ", 1 more rank waits for it".to_owned(),
                 more => format!(", {more} more ranks wait for it"),
             };
-            format!("no progress for {}: deadlock ({kind} of {}){others}", shortest(core), core.len())
+            format!("no progress for {age}: deadlock ({kind} of {}){others}", core.len())
         }
         Finding::Stall { waiting, others } => {
             let mut clauses: Vec<String> = Vec::new();
@@ -83,7 +80,7 @@ fn title(snapshot: &Snapshot, finding: &Finding) -> String {
             if let count @ 1.. = waiting.len() {
                 clauses.push(format!("{count} {}", if count == 1 { "rank waits" } else { "ranks wait" }));
             }
-            format!("no progress for {}: {}", shortest(waiting), clauses.join(", "))
+            format!("no progress for {age}: {}", clauses.join(", "))
         }
     }
 }
