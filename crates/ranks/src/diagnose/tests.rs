@@ -266,6 +266,7 @@ fn others_stand_where_the_failure_found_them() {
     let ranks = [released(5), left(Life::Failed), released(6), released(4), barrier(1, 1)];
     let text = stand(&snapshot(ranks).before_departure(5), 1);
     assert_eq!(text, "ranks 0, 2, 4 in barrier at src/main.rs:10:5; rank 3 in no call");
+    assert_eq!(stand(&snapshot([left(Life::Failed)]), 0), "", "there are no others");
 }
 
 #[test]

@@ -10,7 +10,6 @@ use super::plan::Plan;
 use super::report::Ended;
 use super::supervise::Supervisor;
 use crate::diagnose;
-use crate::job::Job;
 
 /// What was known before the job began, for the case that a rank fails.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub(super) struct Witness {
 pub(super) struct Scene {
     /// What the rank was doing.
     pub(super) doing: Option<String>,
-    /// Where the others stood, in one line.
+    /// Where the others stood, in one line; empty where there are none.
     pub(super) others: String,
     /// Why the system killed it.
     pub(super) cause: Option<String>,
@@ -56,14 +55,6 @@ impl Supervisor {
         let killed = matches!(ended, Some(Ended::Signal(signal)) if signal == Signal::KILL.as_raw())
             || ended == Some(Ended::Unknown);
         let cause = self.vigil.witness.killed.as_ref().filter(|_| killed).and_then(KillCount::cause);
-        Scene {
-            doing: diagnose::last_seen(&snapshot, rank),
-            others: if has_one_rank(&self.job) { String::new() } else { diagnose::stand(&snapshot, rank) },
-            cause,
-        }
+        Scene { doing: diagnose::last_seen(&snapshot, rank), others: diagnose::stand(&snapshot, rank), cause }
     }
-}
-
-fn has_one_rank(job: &Job) -> bool {
-    job.geometry().ranks == 1
 }
