@@ -41,10 +41,11 @@ impl Vigil {
 impl Supervisor {
     /// Looks whether the job moves, if it is time for that.
     pub(super) fn watch(&mut self, now: Instant) {
-        let pids = self.pids();
-        let Some(lookout) = self.vigil.lookout.as_mut().filter(|lookout| lookout.next() <= now) else {
+        if self.vigil.next().is_none_or(|next| next > now) {
             return;
-        };
+        }
+        let pids = self.pids();
+        let Some(lookout) = &mut self.vigil.lookout else { return };
         for report in lookout.look(&self.job, &pids, now) {
             if report.certain && self.vigil.hang.action == HangAction::Kill {
                 self.vigil.fatal = Some(report.text);
