@@ -327,6 +327,13 @@ impl Finished {
         self
     }
 
+    /// Nobody has been accused of a deadlock.
+    #[track_caller]
+    pub(crate) fn claims_no_deadlock(self) -> Self {
+        self.check(!self.stderr.contains("deadlock"), "no claim of deadlock");
+        self
+    }
+
     /// Lines of the standard output in an order that does not depend on timing.
     pub(crate) fn sorted_lines(&self) -> Vec<&str> {
         let mut lines: Vec<&str> = self.stdout.lines().collect();
