@@ -42,6 +42,8 @@ fn strict_goes_with_it() {
     let run = || line("--chaos 5 --strict -n 4 stuck race").env("RUST_BACKTRACE", "0").run();
     let first = run();
     (0..5).for_each(|_| assert_eq!(order(&run()), order(&first)));
+    let hang = line("--chaos 5 --strict --hang=kill --hang-after 1s -n 2 stuck short-head-to-head").run();
+    hang.code(123).says("under --strict every send waits for its receiver");
 }
 
 /// Dead before it attached, with the turn, and while it waits for something.
