@@ -18,7 +18,7 @@ const JOB: u32 = 1;
 const SHORTEST: Duration = Duration::from_nanos(1);
 
 /// An event of the format.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Entry<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -96,18 +96,7 @@ fn put(out: &mut impl Write, entry: &Entry<'_>) -> io::Result<()> {
 
 /// What a process or a thread is called.
 fn about<'a>(tid: usize, what: &'a str, args: Arguments<'a>) -> Entry<'a> {
-    Entry {
-        name: what,
-        cat: "",
-        ph: "M",
-        pid: JOB,
-        tid,
-        ts: None,
-        dur: None,
-        id: None,
-        bp: None,
-        args: Some(args),
-    }
+    Entry { name: what, ph: "M", pid: JOB, tid, args: Some(args), ..Default::default() }
 }
 
 fn slice(rank: usize, event: &TimelineEvent, end: Duration) -> Entry<'_> {
@@ -134,9 +123,8 @@ fn slice(rank: usize, event: &TimelineEvent, end: Duration) -> Entry<'_> {
         tid: rank + 1,
         ts: Some(microseconds(event.begin)),
         dur: Some(microseconds(end.saturating_sub(event.begin))),
-        id: None,
-        bp: None,
         args: Some(args),
+        ..Default::default()
     }
 }
 
@@ -214,10 +202,9 @@ impl Arrows {
             pid: JOB,
             tid: rank + 1,
             ts,
-            dur: None,
             id: Some(id),
             bp,
-            args: None,
+            ..Default::default()
         };
         Some(entry)
     }
