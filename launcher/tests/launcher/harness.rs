@@ -240,7 +240,10 @@ impl Running {
             if let Some(pid) = self.processes().into_iter().find(is_it) {
                 return Pid::from_raw(pid).unwrap();
             }
-            assert!(begin.elapsed() < WATCHDOG, "no rank {rank} of {}", self.described);
+            if begin.elapsed() > WATCHDOG {
+                self.give_up(&format!("no rank {rank}"));
+            }
+            sleep(Duration::from_millis(2));
         }
     }
 
@@ -291,7 +294,7 @@ impl Running {
         }
     }
 
-    fn give_up(&mut self, problem: &str) -> ! {
+    fn give_up(&self, problem: &str) -> ! {
         let processes = end(&self.mark);
         panic!(
             "{problem}: {}\nprocesses: {processes:?}\nstdout: {}\nstderr: {}",
