@@ -4,6 +4,7 @@
 //! send.rs      operations that send: eager, rendezvous, chunks, flow control
 //! receive.rs   operations that receive: matching, delivery, truncation
 //! receives.rs  the table of them
+//! short_ways.rs  messages that go out at once, and that are there already
 //! progress.rs  one look at everything: cells that came in, work that can go out
 //! wait.rs      spin, yield, park
 //! patience.rs  how long to spin and to yield
@@ -35,6 +36,7 @@ pub(crate) mod receive;
 pub(crate) mod receives;
 pub(crate) mod renew;
 pub(crate) mod send;
+mod short_ways;
 pub(crate) mod slab;
 pub(crate) mod wait;
 

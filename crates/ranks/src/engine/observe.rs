@@ -21,7 +21,7 @@ use super::buffer::Outgoing;
 use super::publish::Blocked;
 use super::send::Started;
 use super::{Caller, Engine, OperationId};
-use crate::envelope::{Envelope, FLAG_SYNCHRONOUS};
+use crate::envelope::Envelope;
 use crate::error::Result;
 use crate::job::Job;
 use crate::layout::{Event, NO_RANK, PeerTally, SITE_TALLIES, SiteTally, Tally, Traffic, event_kind};
@@ -159,7 +159,7 @@ impl Engine {
         let begin = self.observer.as_ref().map_or(0, |observer| observer.time());
         // Before it goes out: a receiver that has it finds it counted.
         let number = self.count_send(destination, &envelope, caller);
-        let started = match self.try_observed(destination, &envelope, payload.bytes()) {
+        let started = match self.send_at_once(destination, &envelope, payload.bytes()) {
             true => Ok(Started::Complete(payload)),
             false => self.start_long_send(destination, envelope, payload, caller),
         };
@@ -170,17 +170,6 @@ impl Engine {
             observer.record(begin, observer.time(), told);
         }
         started
-    }
-
-    /// The ways on which a message goes out at once, for a message that is observed.
-    fn try_observed(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        if !self.links[destination].queue.is_empty() || envelope.flags & FLAG_SYNCHRONOUS != 0 {
-            return false;
-        }
-        match payload.len() <= self.ring_limit {
-            true => self.push_now(destination, envelope, payload),
-            false => self.try_lend(destination, envelope, payload),
-        }
     }
 
     fn count_send(&mut self, destination: usize, envelope: &Envelope, caller: Caller) -> u64 {

@@ -6,14 +6,12 @@
 //! | Filling | matched, payload on its way | last byte => Done |
 //! | Done | outcome known | the user takes it |
 
-use shm_core::ring::Consumer;
-
 use super::buffer::Incoming;
 use super::direct::Pull;
 use super::receives::{Expected, Receive};
 use super::send::SendState;
 use super::{Caller, Engine, OperationId};
-use crate::envelope::{self, EAGER, Envelope, LENT};
+use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::matching::Pattern;
 use crate::status::Status;
@@ -43,98 +41,7 @@ pub(crate) struct Inflow {
     pub(crate) pull: Option<Pull>,
 }
 
-/// What came of [`Engine::try_receive_now`].
-pub(crate) enum Now {
-    /// Here it is.
-    Received(Status),
-    /// Nothing has come from that rank.
-    NotYet,
-    /// It takes the long way: something else comes first, or the message is long, or it does not fit.
-    Otherwise,
-}
-
 impl Engine {
-    /// The short way of a receive: the message is the next one in its ring, nothing else wants it, and it
-    /// fits. It is then copied straight into the buffer, and no operation is made.
-    // What is found in the cell must not go through memory: what is written in parts and read as a whole takes longer
-    // than all the rest. So nothing of it is given away by reference.
-    #[inline(always)]
-    pub(crate) fn try_receive_now(
-        &mut self,
-        source: usize,
-        pattern: Pattern,
-        expected: &Expected,
-        buffer: &mut [u8],
-    ) -> Now {
-        if !self.posted.is_empty() || !self.unexpected.is_empty() {
-            return Now::Otherwise;
-        }
-        let link = &mut self.links[source];
-        let Some(consumer) = &mut link.consumer else { return Now::Otherwise };
-        let body = match consumer.peek() {
-            None => return Now::NotYet,
-            Some(Ok(body)) => body,
-            Some(Err(_)) => return Now::Otherwise,
-        };
-        let envelope = Envelope::from_body(&body);
-        let fits = usize::from(envelope.source) == source
-            && pattern.fits(&envelope)
-            && envelope.length <= buffer.len() as u64
-            && expected.accepts(&envelope);
-        if !fits {
-            return Now::Otherwise;
-        }
-        let buffer = &mut buffer[..envelope.length as usize];
-        if envelope::kind(&body) == LENT {
-            if !link.take_lent(body, buffer) {
-                return Now::Otherwise;
-            }
-        } else if envelope::kind(&body) == EAGER && envelope.length == body.payload_bytes() as u64 {
-            consumer.copy_payload(&body, buffer);
-            if consumer.pop(&body) {
-                link.wake();
-            }
-        } else {
-            return Now::Otherwise;
-        }
-        link.release(envelope.length, self.unexpected_bound);
-        self.short_ways = self.short_ways.wrapping_add(1);
-        Now::Received(Status::of(&envelope))
-    }
-
-    /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come
-    /// first. `None` if the message is not there, or does not come alone.
-    ///
-    /// A receive that is posted and completed later costs several times as much.
-    #[inline(always)]
-    pub(crate) fn receive_at_once(
-        &mut self,
-        pattern: Pattern,
-        expected: &Expected,
-        buffer: &mut Incoming,
-    ) -> Result<Option<Status>> {
-        // Who watches sees operations only.
-        let Some(source) = pattern.source().filter(|_| self.observer.is_none()) else { return Ok(None) };
-        if !self.posted.is_empty() && !self.serve_posted(source)? {
-            return Ok(None);
-        }
-        // Not before: receives that were served just now may share this memory.
-        let Some(buffer) = buffer.bytes_mut() else { return Ok(None) };
-        match self.try_receive_now(source, pattern, expected, buffer) {
-            Now::Received(status) => Ok(Some(status)),
-            Now::NotYet | Now::Otherwise => Ok(None),
-        }
-    }
-
-    /// Gives what has come from `source` to receives that are posted; whether none is left.
-    #[inline(never)]
-    fn serve_posted(&mut self, source: usize) -> Result<bool> {
-        if self.links[source].consumer.as_ref().is_some_and(Consumer::is_ready) {
-            self.drain(source, self.posted.len())?;
-        }
-        Ok(self.posted.is_empty())
-    }
-
     /// Starts a receive. Never blocks.
     ///
     /// # Errors

@@ -18,9 +18,7 @@ use super::lend::Lender;
 use super::link::{Answer, Link, charge, open_ring};
 use super::receive::Kept;
 use super::{Caller, Engine, OperationId};
-use crate::envelope::{
-    CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT, OFFER, RENDEZVOUS, control_words,
-};
+use crate::envelope::{CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, OFFER, RENDEZVOUS, control_words};
 use crate::error::{Error, Result};
 
 /// Chunks that an unmatched long message may hold: enough for the copy to go on while the match comes back.
@@ -157,67 +155,6 @@ impl Engine {
         }
         self.keep_unexpected(envelope, Kept::FromSelf(id));
         Started::Pending(id)
-    }
-
-    /// The short way: nothing waits before this message, and it fits into the ring.
-    // The envelope must not go through memory on its way to the cell (see `Envelope`): so it is given to nobody by
-    // reference, not even for longer messages.
-    #[inline(always)]
-    pub(crate) fn try_short(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        self.may_be_eager(destination, envelope)
-            && payload.len() < self.ring_below
-            && self.push_now(destination, envelope, payload)
-    }
-
-    /// Sends a message at once if it is eager: through the ring or in a chunk.
-    pub(crate) fn try_eager(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        if payload.len() < self.ring_below {
-            return self.try_short(destination, envelope, payload);
-        }
-        let unobserved = self.observer.is_none();
-        unobserved
-            && self.may_be_eager(destination, envelope)
-            && self.try_lend(destination, envelope, payload)
-    }
-
-    /// Whether nothing waits before this message, and nobody waits for its match.
-    #[inline(always)]
-    fn may_be_eager(&self, destination: usize, envelope: &Envelope) -> bool {
-        self.links[destination].queue.is_empty() && envelope.flags & FLAG_SYNCHRONOUS == 0
-    }
-
-    /// Sends a message through the ring, if there is room for it.
-    #[inline(always)]
-    pub(super) fn push_now(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        let link = &mut self.links[destination];
-        let has_credit = link.has_credit(envelope.length, self.unexpected_bound);
-        let Some(producer) = &mut link.producer else { return false };
-        if !has_credit || producer.try_push(EAGER | envelope.flags, envelope.words(), payload).is_err() {
-            return false;
-        }
-        link.charged += charge(envelope.length);
-        link.wake();
-        self.short_ways = self.short_ways.wrapping_add(1);
-        true
-    }
-
-    /// Sends a message that is eager but too long for the ring, if a chunk is free for it; whether there was.
-    pub(super) fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        let link = &mut self.links[destination];
-        if envelope.length > self.eager_limit || !link.has_credit(envelope.length, self.unexpected_bound) {
-            return false;
-        }
-        let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else { return false };
-        if !producer.has_room() {
-            return false;
-        }
-        let Some(lent) = lender.lend_eager(destination, payload, producer.distance()) else { return false };
-        let told = producer.try_push(LENT | envelope.flags, envelope.words(), &lent.to_bytes());
-        debug_assert!(told.is_ok(), "room was checked above");
-        link.charged += charge(envelope.length);
-        link.wake();
-        self.short_ways = self.short_ways.wrapping_add(1);
-        true
     }
 
     /// Makes sure that the lanes exist which a message of this length can need.

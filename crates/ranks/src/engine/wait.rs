@@ -11,8 +11,8 @@ use std::time::Duration;
 use shm_core::{Backoff, Bell, Doorbell};
 
 use super::publish::Blocked;
-use super::receive::Now;
 use super::receives::Expected;
+use super::short_ways::Now;
 use super::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::matching::Pattern;

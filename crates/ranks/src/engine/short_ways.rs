@@ -1,0 +1,170 @@
+//! The short ways: a message that goes out at once, and one that is received when it is there already, without an
+//! operation. Everything else is in `send.rs` and `receive.rs`.
+
+use shm_core::ring::Consumer;
+
+use super::Engine;
+use super::buffer::Incoming;
+use super::link::charge;
+use super::receives::Expected;
+use crate::envelope::{self, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT};
+use crate::error::Result;
+use crate::matching::Pattern;
+use crate::status::Status;
+
+/// What came of [`Engine::try_receive_now`].
+pub(crate) enum Now {
+    /// Here it is.
+    Received(Status),
+    /// Nothing has come from that rank.
+    NotYet,
+    /// It takes the long way: something else comes first, or the message is long, or it does not fit.
+    Otherwise,
+}
+
+impl Engine {
+    /// The short way: nothing waits before this message, and it fits into the ring.
+    // The envelope must not go through memory on its way to the cell (see `Envelope`): so it is given to nobody by
+    // reference, not even for longer messages.
+    #[inline(always)]
+    pub(crate) fn try_short(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        self.may_be_eager(destination, envelope)
+            && payload.len() < self.ring_below
+            && self.push_now(destination, envelope, payload)
+    }
+
+    /// Sends a message at once if it is eager and nobody watches.
+    pub(crate) fn try_eager(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        self.observer.is_none() && self.send_at_once(destination, envelope, payload)
+    }
+
+    /// Sends a message at once if it is eager: through the ring or in a chunk.
+    pub(super) fn send_at_once(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        self.may_be_eager(destination, envelope)
+            && match payload.len() <= self.ring_limit {
+                true => self.push_now(destination, envelope, payload),
+                false => self.try_lend(destination, envelope, payload),
+            }
+    }
+
+    /// Whether nothing waits before this message, and nobody waits for its match.
+    #[inline(always)]
+    fn may_be_eager(&self, destination: usize, envelope: &Envelope) -> bool {
+        self.links[destination].queue.is_empty() && envelope.flags & FLAG_SYNCHRONOUS == 0
+    }
+
+    /// Sends a message through the ring, if there is room for it.
+    #[inline(always)]
+    fn push_now(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        let link = &mut self.links[destination];
+        let has_credit = link.has_credit(envelope.length, self.unexpected_bound);
+        let Some(producer) = &mut link.producer else { return false };
+        if !has_credit || producer.try_push(EAGER | envelope.flags, envelope.words(), payload).is_err() {
+            return false;
+        }
+        link.charged += charge(envelope.length);
+        link.wake();
+        self.short_ways = self.short_ways.wrapping_add(1);
+        true
+    }
+
+    /// Sends a message that is eager but too long for the ring, if a chunk is free for it; whether there was.
+    pub(super) fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        let link = &mut self.links[destination];
+        if envelope.length > self.eager_limit || !link.has_credit(envelope.length, self.unexpected_bound) {
+            return false;
+        }
+        let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else { return false };
+        if !producer.has_room() {
+            return false;
+        }
+        let Some(lent) = lender.lend_eager(destination, payload, producer.distance()) else { return false };
+        let told = producer.try_push(LENT | envelope.flags, envelope.words(), &lent.to_bytes());
+        debug_assert!(told.is_ok(), "room was checked above");
+        link.charged += charge(envelope.length);
+        link.wake();
+        self.short_ways = self.short_ways.wrapping_add(1);
+        true
+    }
+
+    /// The short way of a receive: the message is the next one in its ring, nothing else wants it, and it
+    /// fits. It is then copied straight into the buffer, and no operation is made.
+    // What is found in the cell must not go through memory: what is written in parts and read as a whole takes longer
+    // than all the rest. So nothing of it is given away by reference.
+    #[inline(always)]
+    pub(crate) fn try_receive_now(
+        &mut self,
+        source: usize,
+        pattern: Pattern,
+        expected: &Expected,
+        buffer: &mut [u8],
+    ) -> Now {
+        if !self.posted.is_empty() || !self.unexpected.is_empty() {
+            return Now::Otherwise;
+        }
+        let link = &mut self.links[source];
+        let Some(consumer) = &mut link.consumer else { return Now::Otherwise };
+        let body = match consumer.peek() {
+            None => return Now::NotYet,
+            Some(Ok(body)) => body,
+            Some(Err(_)) => return Now::Otherwise,
+        };
+        let envelope = Envelope::from_body(&body);
+        let fits = usize::from(envelope.source) == source
+            && pattern.fits(&envelope)
+            && envelope.length <= buffer.len() as u64
+            && expected.accepts(&envelope);
+        if !fits {
+            return Now::Otherwise;
+        }
+        let buffer = &mut buffer[..envelope.length as usize];
+        if envelope::kind(&body) == LENT {
+            if !link.take_lent(body, buffer) {
+                return Now::Otherwise;
+            }
+        } else if envelope::kind(&body) == EAGER && envelope.length == body.payload_bytes() as u64 {
+            consumer.copy_payload(&body, buffer);
+            if consumer.pop(&body) {
+                link.wake();
+            }
+        } else {
+            return Now::Otherwise;
+        }
+        link.release(envelope.length, self.unexpected_bound);
+        self.short_ways = self.short_ways.wrapping_add(1);
+        Now::Received(Status::of(&envelope))
+    }
+
+    /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come
+    /// first. `None` if the message is not there, or does not come alone.
+    ///
+    /// A receive that is posted and completed later costs several times as much.
+    #[inline(always)]
+    pub(crate) fn receive_at_once(
+        &mut self,
+        pattern: Pattern,
+        expected: &Expected,
+        buffer: &mut Incoming,
+    ) -> Result<Option<Status>> {
+        // Who watches sees operations only.
+        let Some(source) = pattern.source().filter(|_| self.observer.is_none()) else { return Ok(None) };
+        if !self.posted.is_empty() && !self.serve_posted(source)? {
+            return Ok(None);
+        }
+        // Not before: receives that were served just now may share this memory.
+        let Some(buffer) = buffer.bytes_mut() else { return Ok(None) };
+        match self.try_receive_now(source, pattern, expected, buffer) {
+            Now::Received(status) => Ok(Some(status)),
+            Now::NotYet | Now::Otherwise => Ok(None),
+        }
+    }
+
+    /// Gives what has come from `source` to receives that are posted; whether none is left.
+    #[inline(never)]
+    fn serve_posted(&mut self, source: usize) -> Result<bool> {
+        if self.links[source].consumer.as_ref().is_some_and(Consumer::is_ready) {
+            self.drain(source, self.posted.len())?;
+        }
+        Ok(self.posted.is_empty())
+    }
+}
