@@ -1,6 +1,7 @@
 //! Ours beside theirs: the best peer of an entry, and ratios round by round.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contender::OURS;
 use crate::output::Better;
@@ -12,6 +13,8 @@ use crate::statistics::{self, Spread};
 pub(crate) struct Ratio<'a> {
     pub(crate) theirs: &'a Entry,
     pub(crate) spread: Spread,
+    /// On which it rests.
+    pub(crate) rounds: usize,
 }
 
 impl Ratio<'_> {
@@ -51,12 +54,31 @@ impl Results {
     }
 
     pub(crate) fn ratio_to<'a>(&'a self, key: &Key, theirs: &'a Entry) -> Option<Ratio<'a>> {
-        let ratios = statistics::ratios(&self.ours(key)?.rounds, &theirs.rounds);
-        Some(Ratio { theirs, spread: statistics::spread(&ratios)? })
+        self.ratio(self.ours(key)?, theirs)
+    }
+
+    /// Of any two entries.
+    pub(crate) fn ratio<'a>(&self, ours: &Entry, theirs: &'a Entry) -> Option<Ratio<'a>> {
+        let ratios = statistics::ratios(&ours.rounds, &theirs.rounds, self.reach);
+        Some(Ratio { theirs, spread: statistics::spread(&ratios)?, rounds: ratios.len() })
     }
 
     pub(crate) fn ratio_to_best<'a>(&'a self, key: &'a Key) -> Option<Ratio<'a>> {
         self.ratio_to(key, self.best_peer(key)?)
+    }
+
+    /// Those that are the best of all peers in at least one line of these tests, those that are so in most lines first.
+    pub(crate) fn fastest_peers(&self, tests: &[String], ranks: usize) -> Vec<String> {
+        let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| entry.contender == OURS) {
+            let is_wanted = entry.key.ranks == ranks && tests.contains(&entry.key.test);
+            if is_wanted && let Some(best) = self.best_peer(&entry.key) {
+                *lines.entry(&best.contender).or_default() += 1;
+            }
+        }
+        let mut fastest: Vec<_> = lines.into_iter().collect();
+        fastest.sort_by_key(|(_, lines)| Reverse(*lines));
+        fastest.into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The ratio to the better one of Open MPI 4.1 and 5 at their defaults.
@@ -90,6 +112,9 @@ fn best<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<&'a Entry> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::blocks::tests::{block, run};
+    use crate::blocks::{State, find_states};
     use crate::results::tests::{key, sample};
 
     #[test]
@@ -119,7 +144,87 @@ mod tests {
     }
 
     #[test]
+    fn the_fastest_peers_are_those_that_are_so_in_most_lines() {
+        let mut results = sample();
+        for (size, peer) in [(64, "openmpi5-ucx"), (128, "openmpi5-default")] {
+            results.add(OURS, &key("latency", 2, size), "us", Better::Lower, 0, 0.1);
+            results.add(peer, &key("latency", 2, size), "us", Better::Lower, 0, 0.1);
+        }
+        let tests = ["latency".to_owned()];
+        assert_eq!(results.fastest_peers(&tests, 2), ["openmpi5-ucx", "openmpi5-default"]);
+        assert!(results.fastest_peers(&tests, 4).is_empty());
+    }
+
+    #[test]
     fn an_entry_without_a_peer_has_no_ratio() {
         assert!(sample().ratio_to_best(&key("latency", 128, 8)).is_none());
+    }
+
+    const NEAR: f64 = 0.04;
+    const DISTANT: f64 = 0.17;
+    /// The floors before and after a run.
+    type Around = (f64, f64);
+
+    /// Rounds in which ours and one peer had these floors. Where the cores are distant all takes ten times as long; ours
+    /// takes half as long as the peer where they are near, and as long where they are distant.
+    fn two_states(floors: &[(Around, Around)]) -> Results {
+        let mut results = sample();
+        results.blocks.clear();
+        results.entries.clear();
+        let time = |floors: Around, near: f64| if floors.1 == NEAR { near } else { 20.0 };
+        for (round, (ours, theirs)) in floors.iter().enumerate() {
+            let add = |results: &mut Results, contender: &str, time: f64| {
+                results.add(contender, &key("latency", 2, 8), "us", Better::Lower, round, time);
+            };
+            add(&mut results, OURS, time(*ours, 1.0));
+            add(&mut results, "openmpi5-ucx", time(*theirs, 2.0));
+            let runs = vec![run(OURS, ours.0, ours.1), run("openmpi5-ucx", theirs.0, theirs.1)];
+            results.blocks.push(block(&["latency"], round, runs));
+        }
+        find_states(&mut results.blocks);
+        results
+    }
+
+    fn in_state(results: &Results, state: State) -> Option<(Spread, usize)> {
+        let part = results.in_state(state);
+        let latency = key("latency", 2, 8);
+        let ratio = part.ratio_to_best(&latency)?;
+        Some((ratio.spread, ratio.rounds))
+    }
+
+    fn exactly(value: f64) -> Spread {
+        Spread { median: value, min: value, max: value }
+    }
+
+    #[test]
+    fn a_state_has_only_ratios_of_two_figures_of_that_state() {
+        let (near, distant) = ((NEAR, NEAR), (DISTANT, DISTANT));
+        let results = two_states(&[(near, distant), (distant, near), (near, near), (distant, distant)]);
+        assert_eq!(in_state(&results, State::Near), Some((exactly(0.5), 2)));
+        assert_eq!(in_state(&results, State::Distant), Some((exactly(1.0), 2)));
+        // All rounds together pair those of the same round, whatever the states were.
+        let latency = key("latency", 2, 8);
+        let all = results.ratio_to_best(&latency).unwrap();
+        assert_eq!((all.spread.min, all.spread.max, all.rounds), (0.05, 10.0, 4));
+    }
+
+    #[test]
+    fn a_run_in_which_the_state_changed_is_in_no_state() {
+        let results = two_states(&[
+            ((DISTANT, NEAR), (NEAR, NEAR)),
+            ((NEAR, NEAR), (NEAR, DISTANT)),
+            ((NEAR, DISTANT), (DISTANT, DISTANT)),
+        ]);
+        assert_eq!(in_state(&results, State::Near), Some((exactly(0.5), 1)));
+        assert_eq!(in_state(&results, State::Distant), None);
+        assert_eq!(results.ratio_to_best(&key("latency", 2, 8)).unwrap().rounds, 3);
+    }
+
+    #[test]
+    fn figures_of_a_state_are_too_far_apart_beyond_two_rounds() {
+        let (near, distant) = ((NEAR, NEAR), (DISTANT, DISTANT));
+        let results = two_states(&[(near, distant), (distant, distant), (distant, distant), (distant, near)]);
+        assert_eq!(in_state(&results, State::Near), None);
+        assert_eq!(in_state(&results, State::Distant), Some((exactly(1.0), 3)));
     }
 }

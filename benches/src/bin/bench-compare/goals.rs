@@ -68,9 +68,15 @@ pub(crate) struct Outcome {
 pub(crate) struct Reached {
     pub(crate) worst: f64,
     pub(crate) best: f64,
+    /// That each of them rests on, at least.
+    pub(crate) rounds: usize,
 }
 
 impl Outcome {
+    pub(crate) fn rounds(&self) -> usize {
+        self.reached.map_or(0, |reached| reached.rounds)
+    }
+
     pub(crate) fn is_met(&self) -> Option<bool> {
         self.reached.map(|reached| match self.limit {
             AtMost(limit) => reached.worst <= limit,
@@ -87,15 +93,14 @@ pub(crate) fn outcomes(results: &Results) -> Vec<Outcome> {
 
 fn of_goal(results: &Results, goal: &Goal) -> [Outcome; 2] {
     let keys = keys(results, goal);
-    let line = |against, limit, ratios: Vec<f64>| Outcome {
+    let line = |against, limit, ratios: Vec<Ratio<'_>>| Outcome {
         what: goal.what.to_owned(),
         against,
         limit,
         reached: reached(limit, &ratios),
     };
-    let median = |ratio: Option<Ratio<'_>>| ratio.map(|ratio| ratio.spread.median);
-    let to_open_mpi = keys.iter().filter_map(|key| median(results.ratio_to_open_mpi(key))).collect();
-    let to_best = keys.iter().filter_map(|key| median(results.ratio_to_best(key))).collect();
+    let to_open_mpi = keys.iter().filter_map(|key| results.ratio_to_open_mpi(key)).collect();
+    let to_best = keys.iter().filter_map(|key| results.ratio_to_best(key)).collect();
     [line("Open MPI at its defaults", goal.open_mpi, to_open_mpi), line("best peer", goal.best, to_best)]
 }
 
@@ -112,11 +117,13 @@ fn keys(results: &Results, goal: &Goal) -> Vec<Key> {
     goal.ranks.iter().flat_map(of_ranks).collect()
 }
 
-fn reached(limit: Limit, ratios: &[f64]) -> Option<Reached> {
-    let spread = statistics::spread(ratios)?;
+fn reached(limit: Limit, ratios: &[Ratio<'_>]) -> Option<Reached> {
+    let medians: Vec<_> = ratios.iter().map(|ratio| ratio.spread.median).collect();
+    let spread = statistics::spread(&medians)?;
+    let rounds = ratios.iter().map(|ratio| ratio.rounds).min()?;
     Some(match limit {
-        AtMost(_) => Reached { worst: spread.max, best: spread.min },
-        AtLeast(_) => Reached { worst: spread.min, best: spread.max },
+        AtMost(_) => Reached { worst: spread.max, best: spread.min, rounds },
+        AtLeast(_) => Reached { worst: spread.min, best: spread.max, rounds },
     })
 }
 
@@ -124,10 +131,8 @@ fn reached(limit: Limit, ratios: &[f64]) -> Option<Reached> {
 fn own_goals(results: &Results) -> Vec<Outcome> {
     let key = |test: &str, ranks, size| Key { test: test.to_owned(), ranks, size };
     let against = |what: &str, against, limit, ours: Option<&Entry>, other: Option<&Entry>| {
-        let ratios = ours.zip(other).map(|(ours, other)| statistics::ratios(&ours.rounds, &other.rounds));
-        let median = ratios.and_then(|ratios| statistics::spread(&ratios)).map(|spread| spread.median);
-        let reached = median.map(|median| Reached { worst: median, best: median });
-        Outcome { what: what.to_owned(), against, limit, reached }
+        let ratio = ours.zip(other).and_then(|(ours, other)| results.ratio(ours, other));
+        Outcome { what: what.to_owned(), against, limit, reached: reached(limit, ratio.as_slice()) }
     };
     let latency = results.ours(&key("latency", 2, 8));
     let any_latency = results.ours(&key("any-latency", 2, 8));
@@ -164,8 +169,11 @@ fn own_goals(results: &Results) -> Vec<Outcome> {
         ),
     ];
     for what in ["idle-recv", "idle-any-source", "idle-barrier", "idle-launcher"] {
-        let percent = results.ours(&key(what, 2, 0)).and_then(Entry::spread);
-        let reached = percent.map(|percent| Reached { worst: percent.median, best: percent.median });
+        let percent = results.ours(&key(what, 2, 0)).and_then(|entry| Some((entry.spread()?.median, entry)));
+        let reached = percent.map(|(percent, entry)| {
+            let rounds = entry.rounds.iter().flatten().count();
+            Reached { worst: percent, best: percent, rounds }
+        });
         outcomes.push(Outcome { what: what.to_owned(), against: "% of a core", limit: AtMost(0.1), reached });
     }
     outcomes
@@ -174,7 +182,8 @@ fn own_goals(results: &Results) -> Vec<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::tests::sample;
+    use crate::results::tests::{key, sample};
+    use crate::statistics::Spread;
 
     fn outcome<'a>(outcomes: &'a [Outcome], what: &str, against: &str) -> &'a Outcome {
         outcomes.iter().find(|outcome| outcome.what == what && outcome.against == against).unwrap()
@@ -190,9 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_size_decides() {
-        assert_eq!(reached(AtMost(1.0), &[0.5, 2.0]).unwrap().worst, 2.0);
-        assert_eq!(reached(AtLeast(1.0), &[0.5, 2.0]).unwrap().worst, 0.5);
+    fn the_worst_size_decides_and_the_fewest_rounds_count() {
+        let results = sample();
+        let latency = key("latency", 2, 8);
+        let theirs = results.best_peer(&latency).unwrap();
+        let ratio =
+            |median, rounds| Ratio { theirs, spread: Spread { median, min: median, max: median }, rounds };
+        let ratios = [ratio(0.5, 3), ratio(2.0, 2)];
+        assert_eq!(reached(AtMost(1.0), &ratios), Some(Reached { worst: 2.0, best: 0.5, rounds: 2 }));
+        assert_eq!(reached(AtLeast(1.0), &ratios), Some(Reached { worst: 0.5, best: 2.0, rounds: 2 }));
+        assert_eq!(reached(AtLeast(1.0), &[]), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! measured; the Markdown and the plots are made from it alone, so `--render` can make them again.
 
 mod arguments;
+mod blocks;
 mod compare;
 mod contender;
 mod goals;

@@ -125,7 +125,7 @@ fn full() -> Vec<Group> {
 fn quick() -> Vec<Group> {
     let limit = Duration::from_secs(15);
     let group = |name: &str, ranks, tests: &[&str], sizes: &[usize], who| {
-        new_group(&format!("{name}, {ranks} ranks"), ranks, tests, sizes, 4, who, limit)
+        new_group(&format!("{name}, {ranks} ranks"), ranks, tests, sizes, 8, who, limit)
     };
     let all = [&PAIR[..], &COLLECTIVES[..]].concat();
     vec![
@@ -222,7 +222,7 @@ mod tests {
     fn a_run_gets_its_tests_sizes_and_time() {
         let plan = plan("--quick --tests latency --sizes 8,64");
         let group = &plan.groups[0];
-        let expected = "latency --format json --sizes 8,64 --milliseconds 4";
+        let expected = "latency --format json --sizes 8,64 --milliseconds 8";
         assert_eq!(group.arguments(&group.tests).join(" "), expected);
     }
 }

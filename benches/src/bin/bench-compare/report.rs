@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
+use crate::blocks::{FLAGGED_FROM, State};
 use crate::contender::{OURS, peer_title};
 use crate::goals::{self, Limit, Outcome};
 use crate::output::Better;
 use crate::plan::START_UP;
 use crate::plot;
 use crate::results::{Entry, Key, Results};
-use crate::statistics::{self, FLAGGED_FROM, Spread};
+use crate::statistics::{self, Spread};
 
 const PEERS: [&str; 4] = ["openmpi4", "openmpi5", "mpich5", "impi"];
 /// In the order of the page.
@@ -41,7 +42,6 @@ pub(crate) fn markdown(results: &Results) -> String {
 
 fn conditions(results: &Results) -> String {
     let at = &results.conditions;
-    let flagged = results.blocks.iter().filter(|block| block.flagged).count();
     let versions = results.contenders.iter().filter(|contestant| contestant.is_default);
     let versions: Vec<_> = versions
         .map(|contestant| {
@@ -64,20 +64,26 @@ fn conditions(results: &Results) -> String {
             "load average (1 minute)",
             format!("{:.1} at the begin, {:.1} at the end", at.load_at_begin, at.load_at_end),
         ),
-        (
-            "flagged",
-            format!(
-                "{flagged} of {} groups of runs, in which a cache line took more than {FLAGGED_FROM} times as long \
-                 as in the best; they count in the medians",
-                results.blocks.len()
-            ),
-        ),
+        ("flagged", flagged(results)),
     ];
     let mut text = String::new();
     for (name, value) in lines {
         let _ = writeln!(text, "- {name}: {value}");
     }
     text + "\n"
+}
+
+/// Runs that did not meet the machine in its best state.
+fn flagged(results: &Results) -> String {
+    let runs: Vec<_> = results.blocks.iter().flat_map(|block| &block.runs).collect();
+    let count = |state| runs.iter().filter(|run| run.state == Some(state)).count();
+    format!(
+        "{} of {} runs, before and after which a cache line took more than {FLAGGED_FROM} times as long from core to core as \
+         at best, and {} in which this changed; they count in the medians",
+        count(State::Distant),
+        runs.len(),
+        count(State::Changed),
+    )
 }
 
 fn pictures(results: &Results) -> String {
@@ -91,16 +97,18 @@ fn pictures(results: &Results) -> String {
 fn goals_table(results: &Results) -> String {
     let mut text = String::from(
         "## Goals\n\nRatios of ranks to the peer, medians over the rounds. A line is met if its worst size is. The machine \
-         has two states: `near` are the rounds that are not flagged, `distant` those that are, in which a cache line takes \
-         several times as long from core to core.\n\n\
-         | what | against | goal | reached: worst (best) | | near | distant |\n|---|---|--:|--:|---|--:|--:|\n",
+         has two states: in `distant` a cache line takes several times as long from core to core as in `near`. These \
+         columns have only ratios of runs that were both in that state, against the best peer there; `rounds` says of how \
+         many rounds the median is, at the size that has fewest.\n\n\
+         | what | against | goal | reached: worst (best) | | near | rounds | distant | rounds |\n\
+         |---|---|--:|--:|---|--:|--:|--:|--:|\n",
     );
-    let states = [false, true].map(|flagged| goals::outcomes(&results.in_state(flagged)));
+    let states = [State::Near, State::Distant].map(|state| goals::outcomes(&results.in_state(state)));
     for (index, outcome) in goals::outcomes(results).iter().enumerate() {
-        let [near, distant] = states.each_ref().map(|state| reached(&state[index]));
+        let [near, distant] = states.each_ref().map(|state| &state[index]);
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {near} | {distant} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             outcome.what,
             outcome.against,
             limit(outcome.limit),
@@ -109,7 +117,11 @@ fn goals_table(results: &Results) -> String {
                 Some(true) => "met",
                 Some(false) => "**not met**",
                 None => "",
-            }
+            },
+            reached(near),
+            near.rounds(),
+            reached(distant),
+            distant.rounds(),
         );
     }
     text + "\n"
@@ -328,6 +340,7 @@ pub(crate) fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blocks::find_states;
     use crate::results::Failure;
     use crate::results::tests::{key, sample};
 
@@ -355,6 +368,20 @@ mod tests {
         assert!(page.contains("| latency, 0–128 B | best peer | ≤ 0.55 | 0.500 | met |"), "{page}");
         assert!(page.contains("| bw, 8–64 B | best peer | ≥ 4 | 4.00 | met |"), "{page}");
         assert!(page.contains("not measured"));
+    }
+
+    #[test]
+    fn each_state_is_said_with_the_rounds_it_rests_on() {
+        let mut results = sample();
+        find_states(&mut results.blocks);
+        let page = markdown(&results);
+        let line = "| latency, 0–128 B | best peer | ≤ 0.55 | 0.500 | met | 0.500 | 1 | 0.500 | 1 |";
+        assert!(page.contains(line), "{page}");
+        assert!(page.contains("- flagged: 3 of 6 runs"), "{page}");
+        assert!(
+            page.contains("| barrier | best peer | ≤ 0.6 | not measured |  | not measured | 0 |"),
+            "{page}"
+        );
     }
 
     #[test]

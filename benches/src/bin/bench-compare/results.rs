@@ -8,12 +8,17 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::{Block, State};
 use crate::contender::Contender;
 use crate::machine::Conditions;
 use crate::output::Better;
 use crate::peers::{Peer, Peers};
+use crate::rounds::FLOOR;
 use crate::series;
 use crate::statistics::{self, Spread};
+
+/// Rounds that two figures of the same state may be apart.
+const NEIGHBOURS: usize = 2;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
@@ -29,6 +34,9 @@ pub(crate) struct Results {
     pub(crate) failures: Vec<Failure>,
     #[serde(rename = "series", with = "series")]
     pub(crate) entries: Vec<Entry>,
+    /// How many rounds the two figures of a ratio may be apart.
+    #[serde(skip)]
+    pub(crate) reach: usize,
 }
 
 /// What is known of a contender apart from its figures.
@@ -43,21 +51,6 @@ pub(crate) struct Contestant {
     pub(crate) settings: String,
     pub(crate) crowded_settings: String,
     pub(crate) source: String,
-}
-
-/// One group of tests in one round: all contenders one after the other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Block {
-    pub(crate) group: String,
-    pub(crate) ranks: usize,
-    pub(crate) tests: Vec<String>,
-    pub(crate) round: usize,
-    pub(crate) order: Vec<String>,
-    /// Half a round trip of a cache line between the two cores just before, in µs.
-    pub(crate) floor: Option<f64>,
-    /// The machine was in another state than in its best round.
-    pub(crate) flagged: bool,
-    pub(crate) load: f64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -111,6 +104,7 @@ impl Results {
             verified: Vec::new(),
             failures: Vec::new(),
             entries: Vec::new(),
+            reach: 0,
         }
     }
 
@@ -158,28 +152,28 @@ impl Results {
         rounds[round] = Some(rounded(value));
     }
 
-    /// Flags the blocks in which the machine was slow.
-    pub(crate) fn flag(&mut self) {
-        let floors: Vec<_> = self.blocks.iter().map(|block| block.floor).collect();
-        for (block, flagged) in self.blocks.iter_mut().zip(statistics::flagged(&floors)) {
-            block.flagged = flagged;
-        }
-    }
-
-    /// Only what was measured in flagged blocks, or only the rest: the machine has two states with different winners.
-    pub(crate) fn in_state(&self, flagged: bool) -> Self {
+    /// Only what was measured in this state, on both sides of a ratio. Where the other side was in another state in the
+    /// same round, its nearest round in this one counts, since states differ by more than the machine wanders in one.
+    pub(crate) fn in_state(&self, state: State) -> Self {
         let mut part = self.clone();
+        part.reach = NEIGHBOURS;
         for entry in &mut part.entries {
-            let measured =
-                |block: &&Block| block.ranks == entry.key.ranks && block.tests.contains(&entry.key.test);
-            let blocks = self.blocks.iter().filter(measured).filter(|block| block.flagged != flagged);
-            for block in blocks {
-                if let Some(value) = entry.rounds.get_mut(block.round) {
-                    *value = None;
+            for round in 0..entry.rounds.len() {
+                if self.state(entry, round) != Some(state) {
+                    entry.rounds[round] = None;
                 }
             }
         }
         part
+    }
+
+    /// Of the machine while this figure was measured.
+    fn state(&self, entry: &Entry, round: usize) -> Option<State> {
+        // What the machine can do is measured beside a group that has other tests.
+        let has_it = |block: &&Block| entry.contender == FLOOR || block.measures(&entry.key);
+        let blocks = self.blocks.iter().filter(|block| block.round == round).filter(has_it);
+        let mut runs = blocks.flat_map(|block| &block.runs);
+        runs.find(|run| run.contender == entry.contender)?.state
     }
 
     pub(crate) fn entry(&self, contender: &str, key: &Key) -> Option<&Entry> {
@@ -236,7 +230,10 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::blocks::find_states;
+    use crate::blocks::tests::{block, run};
     use crate::contender::OURS;
+    use crate::rounds::HAND_OFF;
 
     pub(crate) fn key(test: &str, ranks: usize, size: usize) -> Key {
         Key { test: test.to_owned(), ranks, size }
@@ -280,6 +277,7 @@ pub(crate) mod tests {
             verified: Vec::new(),
             failures: Vec::new(),
             entries: Vec::new(),
+            reach: 0,
         };
         let latency = key("latency", 2, 8);
         let rates = [(OURS, 0.1, 1000.0), ("openmpi5-default", 0.4, 200.0), ("openmpi5-ucx", 0.2, 250.0)];
@@ -290,16 +288,9 @@ pub(crate) mod tests {
                 results.add(contender, &latency, "us", Better::Lower, round, time * slow);
                 results.add(contender, &key("bw", 2, 8), "MB/s", Better::Higher, round, rate / slow);
             }
-            results.blocks.push(Block {
-                group: "pair".to_owned(),
-                ranks: 2,
-                tests: vec!["latency".to_owned(), "bw".to_owned()],
-                round,
-                order: Vec::new(),
-                floor: Some(0.05 * (1.0 + 2.0 * round as f64)),
-                flagged: false,
-                load: 1.0,
-            });
+            let floor = 0.05 * (1.0 + 2.0 * round as f64);
+            let runs = rates.map(|(contender, ..)| run(contender, floor, floor)).to_vec();
+            results.blocks.push(block(&["latency", "bw"], round, runs));
         }
         results
     }
@@ -312,19 +303,39 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn each_state_has_its_own_rounds() {
+    fn each_state_has_its_own_figures() {
         let mut results = sample();
-        results.flag();
-        let rounds = |part: Results| part.entry(OURS, &key("latency", 2, 8)).unwrap().rounds.clone();
-        assert_eq!(rounds(results.in_state(false)), [Some(0.1), None]);
-        assert_eq!(rounds(results.in_state(true)), [None, Some(0.2)]);
+        find_states(&mut results.blocks);
+        let rounds =
+            |state| results.in_state(state).entry(OURS, &key("latency", 2, 8)).unwrap().rounds.clone();
+        assert_eq!(rounds(State::Near), [Some(0.1), None]);
+        assert_eq!(rounds(State::Distant), [None, Some(0.2)]);
+        assert_eq!(rounds(State::Changed), [None, None]);
     }
 
     #[test]
-    fn the_slow_block_is_flagged() {
+    fn figures_of_a_test_that_has_several_have_its_state() {
         let mut results = sample();
-        results.flag();
-        assert_eq!(results.blocks.iter().map(|block| block.flagged).collect::<Vec<_>>(), [false, true]);
+        let idle = key("idle-recv", 2, 0);
+        results.add(OURS, &idle, "%", Better::Lower, 0, 0.03);
+        results.blocks.push(block(&["idle"], 0, vec![run(OURS, 0.05, 0.05)]));
+        find_states(&mut results.blocks);
+        let rounds = |state| results.in_state(state).entry(OURS, &idle).unwrap().rounds.clone();
+        assert_eq!((rounds(State::Near), rounds(State::Distant)), (vec![Some(0.03)], vec![None]));
+    }
+
+    #[test]
+    fn the_machines_own_figures_have_a_state_too() {
+        let mut results = sample();
+        let hand_off = key(HAND_OFF, 2, 64);
+        for (round, floor) in [0.05, 0.15].into_iter().enumerate() {
+            results.add(FLOOR, &hand_off, "us", Better::Lower, round, floor);
+            results.blocks[round].runs.push(run(FLOOR, floor, floor));
+        }
+        find_states(&mut results.blocks);
+        let rounds = |state| results.in_state(state).entry(FLOOR, &hand_off).unwrap().rounds.clone();
+        assert_eq!(rounds(State::Near), [Some(0.05), None]);
+        assert_eq!(rounds(State::Distant), [None, Some(0.15)]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Runs the plan: first verifies every contender's data, then measures in rounds.
 //!
 //! In a round every group of tests is run by all contenders one after the other, and who begins is another one each
-//! time: figures are compared within one group of one round, as near in time as it goes.
+//! time: figures are compared within one group of one round, as near in time as it goes. What the machine can do is
+//! measured between all runs.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,17 +10,19 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::blocks::{self, Block, Run};
 use crate::contender::{Contender, OURS};
 use crate::machine;
 use crate::output::{self, Better, Document};
 use crate::plan::{Group, Plan, Who};
 use crate::process::{self, Failed};
-use crate::results::{Block, Failure, Key, Results, Verified};
+use crate::results::{Failure, Key, Results, Verified};
 
 /// The contender of what the machine itself can do.
 pub(crate) const FLOOR: &str = "floor";
 /// Of the program's `floor`: half a round trip of one cache line between two cores.
 pub(crate) const HAND_OFF: &str = "hand-off";
+const LINE_BYTES: usize = 64;
 
 pub(crate) struct Rounds<'a> {
     contenders: &'a [Contender],
@@ -70,7 +73,7 @@ impl<'a> Rounds<'a> {
                 self.measure_group(group, round, results);
             }
             longest = longest.max(begin.elapsed());
-            results.flag();
+            blocks::find_states(&mut results.blocks);
             results.conditions.load_at_end = machine::load();
             keep(results)?;
         }
@@ -79,24 +82,25 @@ impl<'a> Rounds<'a> {
     }
 
     fn measure_group(&mut self, group: &Group, round: usize, results: &mut Results) {
-        let mut order: Vec<_> =
-            self.contenders.iter().filter(|contender| takes_part(contender, group)).collect();
-        let first = round % order.len();
-        order.rotate_left(first);
-        let floor = self.measure_floor(group, round, results);
-        for contender in &order {
+        let mut runs = Vec::new();
+        let mut before = self.hand_off();
+        for contender in self.order(group, round, results) {
+            if self.tests_left(contender, group).is_empty() {
+                continue;
+            }
             self.show(&format!("round {}: {}, {}", round + 1, group.name, contender.title));
-            if group.has_start_up() {
-                self.start_up(contender, group, round, results);
+            let begin = Instant::now();
+            self.measure_contender(contender, group, round, results);
+            let seconds = seconds_since(begin);
+            let after = self.hand_off();
+            runs.push(Run { contender: contender.name.clone(), before, after, seconds, state: None });
+            // The group with the tests that are compared with what the machine can do.
+            if contender.is_ours() && group.name == self.plan.groups[0].name {
+                let floor = self.add_floor(runs[runs.len() - 1].clone(), round, results);
+                runs.push(floor);
+                before = self.hand_off();
             } else {
-                let (documents, failures) = self.attempt(contender, group, &[]);
-                self.note(results, contender, group, Some(round), failures);
-                for document in documents {
-                    if !contender.is_ours() {
-                        results.programs.insert(contender.peer.clone(), document.program.clone());
-                    }
-                    add(results, &contender.name, round, &document);
-                }
+                before = after;
             }
         }
         results.blocks.push(Block {
@@ -104,32 +108,83 @@ impl<'a> Rounds<'a> {
             ranks: group.ranks,
             tests: group.tests.clone(),
             round,
-            order: order.iter().map(|contender| contender.name.clone()).collect(),
-            floor,
+            runs,
             flagged: false,
             load: machine::load(),
         });
     }
 
-    /// What the machine can do at this moment. The figures of a round are those beside its first group, the one
-    /// with the tests that are compared with them.
-    fn measure_floor(&self, group: &Group, round: usize, results: &mut Results) -> Option<f64> {
-        let ours = self.contenders.iter().find(|contender| contender.is_ours())?;
-        let arguments = ["floor", "--format", "json", "--milliseconds", "5"].map(str::to_owned);
-        let run = process::run(&ours.invocation(2, &arguments), Duration::from_secs(10)).ok()?;
-        let document = output::parse(&run.output).ok()?;
-        if group.name == self.plan.groups[0].name {
-            add(results, FLOOR, round, &document);
+    /// Another one begins in each round, and the peers that have been the fastest so far run directly before and after
+    /// ours: those that a ratio is most often of are the nearest in time.
+    fn order(&self, group: &Group, round: usize, results: &Results) -> Vec<&'a Contender> {
+        let mut order: Vec<_> =
+            self.contenders.iter().filter(|contender| takes_part(contender, group)).collect();
+        let first = round % order.len();
+        order.rotate_left(first);
+        let mut fastest = results.fastest_peers(&group.tests, group.ranks);
+        fastest.truncate(2);
+        if round % 2 == 1 {
+            fastest.reverse();
         }
+        beside(
+            order,
+            |contender| contender.is_ours(),
+            |contender| fastest.iter().position(|name| *name == contender.name),
+        )
+    }
+
+    fn measure_contender(
+        &mut self,
+        contender: &Contender,
+        group: &Group,
+        round: usize,
+        results: &mut Results,
+    ) {
+        if group.has_start_up() {
+            return self.start_up(contender, group, round, results);
+        }
+        let (documents, failures) = self.attempt(contender, group, &[]);
+        self.note(results, contender, group, Some(round), failures);
+        for document in documents {
+            if !contender.is_ours() {
+                results.programs.insert(contender.peer.clone(), document.program.clone());
+            }
+            add(results, &contender.name, round, &document);
+        }
+    }
+
+    /// Half a round trip of a cache line at this moment. It takes 10 ms, most of them to start and end two ranks, which
+    /// are bound as those of a run are.
+    fn hand_off(&self) -> Option<f64> {
+        let document = self.floor("1", &["--sizes", "64"])?;
         let hand_off = document.tests.iter().find(|test| test.test == HAND_OFF)?;
         hand_off.rows.first()?.median
     }
 
+    fn floor(&self, milliseconds: &str, more: &[&str]) -> Option<Document> {
+        let ours = self.contenders.iter().find(|contender| contender.is_ours())?;
+        let words = ["floor", "--format", "json", "--milliseconds", milliseconds];
+        let arguments: Vec<_> = words.iter().chain(more).map(|&word| word.to_owned()).collect();
+        let run = process::run(&ours.invocation(2, &arguments), Duration::from_secs(10)).ok()?;
+        output::parse(&run.output).ok()
+    }
+
+    /// Adds what the machine can do to the figures: the hand-off around this run of ours, and a copy by size.
+    fn add_floor(&self, ours: Run, round: usize, results: &mut Results) -> Run {
+        if let Some((before, after)) = ours.before.zip(ours.after) {
+            let key = Key { test: HAND_OFF.to_owned(), ranks: 2, size: LINE_BYTES };
+            results.add(FLOOR, &key, "us", Better::Lower, round, f64::midpoint(before, after));
+        }
+        let begin = Instant::now();
+        if let Some(mut document) = self.floor("5", &[]) {
+            document.tests.retain(|test| test.test != HAND_OFF);
+            add(results, FLOOR, round, &document);
+        }
+        Run { contender: FLOOR.to_owned(), seconds: seconds_since(begin), ..ours }
+    }
+
     /// The time of a whole run, from before the launcher to after its end.
     fn start_up(&mut self, contender: &Contender, group: &Group, round: usize, results: &mut Results) {
-        if self.tests_left(contender, group).is_empty() {
-            return;
-        }
         let invocation = contender.invocation(group.ranks, &group.arguments(&group.tests));
         match process::run(&invocation, group.limit) {
             Ok(run) => {
@@ -228,6 +283,24 @@ fn run_tests(
     output::parse(&run.output).map_err(|error| format!("{error:#}").into())
 }
 
+/// To the millisecond.
+fn seconds_since(begin: Instant) -> f64 {
+    (begin.elapsed().as_secs_f64() * 1e3).round() / 1e3
+}
+
+/// Takes the elements that have a place beside the one in the middle, and puts them there: first the one directly
+/// before it, then the one directly after it.
+fn beside<T>(all: Vec<T>, is_middle: impl Fn(&T) -> bool, place: impl Fn(&T) -> Option<usize>) -> Vec<T> {
+    let (mut chosen, mut order): (Vec<T>, Vec<T>) = all.into_iter().partition(|one| place(one).is_some());
+    chosen.sort_by_key(&place);
+    let Some(middle) = order.iter().position(is_middle) else { return order };
+    let mut chosen = chosen.into_iter();
+    let before = chosen.next();
+    order.splice(middle + 1..middle + 1, chosen);
+    order.splice(middle..middle, before);
+    order
+}
+
 fn takes_part(contender: &Contender, group: &Group) -> bool {
     match group.who {
         Who::Everybody => true,
@@ -255,4 +328,25 @@ fn progress_bar(plan: &Plan) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(all: &str, fastest: &str) -> String {
+        beside(all.chars().collect(), |one| *one == 'o', |one| fastest.find(*one)).into_iter().collect()
+    }
+
+    #[test]
+    fn the_fastest_peers_run_beside_ours() {
+        assert_eq!(order("oabcd", "cb"), "cobad");
+        assert_eq!(order("cdoab", "bc"), "dboca");
+        assert_eq!(order("dabco", "c"), "dabco");
+    }
+
+    #[test]
+    fn without_a_fastest_peer_the_order_stays() {
+        assert_eq!(order("bcoa", ""), "bcoa");
+    }
 }

@@ -1,10 +1,6 @@
-//! Medians, ratios by round, and which rounds the machine has spoilt.
+//! Medians, ratios by round, and growth.
 
 use serde::{Deserialize, Serialize};
-
-/// A round is flagged when its hand-off of a cache line took this much longer than in the best round: cores of a
-/// shared machine change between states that differ by more than that.
-pub(crate) const FLAGGED_FROM: f64 = 2.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
@@ -27,15 +23,18 @@ pub(crate) fn spread(values: &[f64]) -> Option<Spread> {
     Some(Spread { median, min, max })
 }
 
-/// Ours divided by theirs in each round that has both: only neighbours in time can be compared.
-pub(crate) fn ratios(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Vec<f64> {
-    ours.iter().zip(theirs).filter_map(|(ours, theirs)| Some((*ours)? / (*theirs)?)).collect()
-}
-
-/// For each round, whether its floor is off by more than [`FLAGGED_FROM`] from the best. Unmeasured: not flagged.
-pub(crate) fn flagged(floors: &[Option<f64>]) -> Vec<bool> {
-    let best = floors.iter().flatten().copied().fold(f64::INFINITY, f64::min);
-    floors.iter().map(|floor| floor.is_some_and(|floor| floor > FLAGGED_FROM * best)).collect()
+/// Ours divided by theirs for each round of ours: with theirs of the same round, or of the nearest that has one no more
+/// than `reach` rounds away. Only neighbours in time can be compared.
+pub(crate) fn ratios(ours: &[Option<f64>], theirs: &[Option<f64>], reach: usize) -> Vec<f64> {
+    let theirs_at = |round: usize| theirs.get(round).copied().flatten();
+    let nearest = |round: usize| {
+        (0..=reach).find_map(|distance| {
+            let earlier = round.checked_sub(distance).and_then(theirs_at);
+            earlier.or_else(|| theirs_at(round + distance))
+        })
+    };
+    let ratio = |(round, ours): (usize, &Option<f64>)| Some((*ours)? / nearest(round)?);
+    ours.iter().enumerate().filter_map(ratio).collect()
 }
 
 /// The power of x with which y grows: the slope of the straight line that is nearest to the points' logarithms.
@@ -73,18 +72,21 @@ mod tests {
     #[test]
     fn a_ratio_is_taken_within_a_round() {
         // The machine was ten times slower in the second round; ours was twice as fast in both.
-        assert_eq!(ratios(&[Some(1.0), Some(10.0)], &[Some(2.0), Some(20.0)]), [0.5, 0.5]);
+        assert_eq!(ratios(&[Some(1.0), Some(10.0)], &[Some(2.0), Some(20.0)], 0), [0.5, 0.5]);
+        assert_eq!(ratios(&[Some(1.0), Some(10.0)], &[Some(2.0), Some(20.0)], 2), [0.5, 0.5]);
     }
 
     #[test]
     fn a_round_without_one_of_the_two_has_no_ratio() {
-        assert_eq!(ratios(&[Some(1.0), None, Some(3.0)], &[None, Some(2.0), Some(6.0)]), [0.5]);
+        assert_eq!(ratios(&[Some(1.0), None, Some(3.0)], &[None, Some(2.0), Some(6.0)], 0), [0.5]);
     }
 
     #[test]
-    fn a_round_is_flagged_beyond_twice_the_best_floor() {
-        let floors = [Some(0.05), Some(0.1), Some(0.11), None];
-        assert_eq!(flagged(&floors), [false, false, true, false]);
+    fn a_ratio_may_reach_the_nearest_round_that_has_the_other() {
+        let theirs = [Some(2.0), None, None, Some(4.0), None, None, None];
+        let ours = |round: usize| (0..7).map(|at| (at == round).then_some(1.0)).collect::<Vec<_>>();
+        let found: Vec<_> = (0..7).map(|round| ratios(&ours(round), &theirs, 2)).collect();
+        assert_eq!(found, [vec![0.5], vec![0.5], vec![0.25], vec![0.25], vec![0.25], vec![0.25], vec![]]);
     }
 
     #[test]
