@@ -1,6 +1,7 @@
 //! A timeline in the Trace Event Format, which ui.perfetto.dev and chrome://tracing open.
 //!
 //! One process, the job, with a thread per rank. What took time is a complete event (`X`), and those of one thread nest.
+//! So is the moment in which a message is received, since only such events hold the ends of arrows.
 //! An arrow from a send to its receive is a pair of flow events (`s`, `f`) with one number, which belong to the events
 //! that they lie in. An arrow needs both ends: a message that was not received, or whose other end is older than what
 //! the timelines hold, has none.
@@ -12,10 +13,14 @@ use std::time::Duration;
 use ranks::launch::{EventKind, Observation, TimelineEvent};
 use serde::Serialize;
 
-/// The number of the one process.
-const JOB: u32 = 1;
+/// The number of the one process: that of no thread, of which there are 512 at most. Perfetto takes a thread with the
+/// number of its process for the main one.
+const JOB: u32 = 1000;
 /// The shortest event: one that takes no time cannot hold the end of an arrow.
 const SHORTEST: Duration = Duration::from_nanos(1);
+/// How long a message is shown to be received, which is a moment, where the next event leaves room: long enough to be
+/// seen and clicked. An instant event (`i`) cannot hold the end of an arrow.
+const MOMENT: Duration = Duration::from_nanos(100);
 
 /// An event of the format.
 #[derive(Default, Serialize)]
@@ -137,18 +142,38 @@ fn microseconds(time: Duration) -> f64 {
 fn nested(events: &[TimelineEvent]) -> Vec<(&TimelineEvent, Duration)> {
     let mut sorted: Vec<&TimelineEvent> = events.iter().collect();
     sorted.sort_by_key(|event| (event.begin, std::cmp::Reverse(event.end)));
+    let next_begins = next_begins(&sorted);
     let mut open: Vec<Duration> = Vec::new();
     let mut nested = Vec::with_capacity(sorted.len());
-    for event in sorted {
+    for (event, next_begin) in sorted.into_iter().zip(next_begins) {
         while open.last().is_some_and(|end| *end <= event.begin) {
             open.pop();
         }
-        let end = event.end.max(event.begin + SHORTEST);
+        let end = shown_end(event, next_begin);
         let end = open.last().map_or(end, |outer| end.min(*outer));
         open.push(end);
         nested.push((event, end));
     }
     nested
+}
+
+/// For each event when the first one begins that begins later.
+fn next_begins(sorted: &[&TimelineEvent]) -> Vec<Option<Duration>> {
+    let mut next_begins = vec![None; sorted.len()];
+    for index in (1..sorted.len()).rev() {
+        let (event, next) = (sorted[index - 1], sorted[index]);
+        next_begins[index - 1] = if next.begin > event.begin { Some(next.begin) } else { next_begins[index] };
+    }
+    next_begins
+}
+
+/// A moment becomes as long as it can be seen, if nothing else begins before.
+fn shown_end(event: &TimelineEvent, next_begin: Option<Duration>) -> Duration {
+    let shown = match event.kind {
+        EventKind::Received => next_begin.map_or(MOMENT, |next| MOMENT.min(next - event.begin)),
+        _ => SHORTEST,
+    };
+    event.end.max(event.begin + shown)
 }
 
 /// Arrows whose ends have not been written yet: from sends, and to receives.
@@ -237,13 +262,15 @@ mod tests {
     ];
 
     prop_compose! {
-        fn event()(kind in 0..5usize, begin in 0..40u64, length in 0..20u64, peer in prop::option::of(0..3usize), number in 0..4u64)
+        // Some close together, some with room between them.
+        fn event()(kind in 0..5usize, begin in 0..40u64, scale in prop::sample::select(vec![1, 20]), length in 0..20u64,
+            peer in prop::option::of(0..3usize), number in 0..4u64)
             -> TimelineEvent {
             TimelineEvent {
                 kind: KINDS[kind],
                 operation: "send",
-                begin: Duration::from_nanos(begin),
-                end: Duration::from_nanos(begin + length),
+                begin: Duration::from_nanos(begin * scale),
+                end: Duration::from_nanos(begin * scale + length),
                 peer,
                 tag: Some(1),
                 bytes: 8,
@@ -257,17 +284,66 @@ mod tests {
         (value.as_f64().unwrap() * 1e3).round() as i64
     }
 
+    fn document(ranks: Vec<Vec<TimelineEvent>>) -> Value {
+        let rank = |events| RankObservation { events, ..Default::default() };
+        let observation = Observation { ranks: ranks.into_iter().map(rank).collect(), ..Default::default() };
+        let mut text = Vec::new();
+        write(&mut text, &observation).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    /// Of one rank with these events.
+    fn durations(events: &[(EventKind, u64, u64)]) -> Vec<i64> {
+        let event = |&(kind, begin, end): &(EventKind, u64, u64)| TimelineEvent {
+            kind,
+            operation: "recv",
+            begin: Duration::from_nanos(begin),
+            end: Duration::from_nanos(end),
+            peer: Some(1),
+            tag: Some(1),
+            bytes: 8,
+            number: 0,
+            at: None,
+        };
+        let document = document(vec![events.iter().map(event).collect()]);
+        let events = document["traceEvents"].as_array().unwrap().iter();
+        events.filter(|event| event["ph"] == "X").map(|event| nanoseconds(&event["dur"])).collect()
+    }
+
+    #[test]
+    fn a_moment_is_shown_as_long_as_nothing_else_begins() {
+        use EventKind::{Received, Sent, Waited};
+        assert_eq!(durations(&[(Received, 500, 500)]), [100]);
+        assert_eq!(durations(&[(Received, 500, 500), (Sent, 530, 540), (Received, 700, 700)]), [30, 10, 100]);
+        assert_eq!(durations(&[(Received, 500, 500), (Received, 501, 501)]), [1, 100]);
+        // Two at one moment lie in each other.
+        assert_eq!(durations(&[(Received, 500, 500), (Received, 500, 500), (Sent, 520, 521)]), [20, 20, 1]);
+        // Not beyond the wait that it lies in.
+        assert_eq!(durations(&[(Waited, 100, 560), (Received, 500, 500)]), [460, 60]);
+    }
+
+    #[test]
+    fn what_takes_time_is_not_shown_longer() {
+        use EventKind::{Collective, Sent, Waited};
+        assert_eq!(durations(&[(Sent, 100, 105), (Waited, 200, 203), (Collective, 300, 300)]), [5, 3, 1]);
+    }
+
+    #[test]
+    fn no_thread_has_the_number_of_the_process() {
+        let document = document(vec![Vec::new(); 512]);
+        let events = document["traceEvents"].as_array().unwrap();
+        let named = events.iter().filter(|event| event["name"] == "thread_name").collect::<Vec<_>>();
+        assert_eq!(named.len(), 512);
+        assert!(named.iter().all(|event| event["tid"] != event["pid"] && event["pid"] == events[0]["pid"]));
+    }
+
     proptest! {
         /// Whatever the ranks have left in their timelines.
         #[test]
         fn events_nest_and_arrows_have_both_ends(
             ranks in prop::collection::vec(prop::collection::vec(event(), 0..30), 1..4)
         ) {
-            let rank = |events| RankObservation { events, ..Default::default() };
-            let observation = Observation { ranks: ranks.into_iter().map(rank).collect(), ..Default::default() };
-            let mut text = Vec::new();
-            write(&mut text, &observation).unwrap();
-            let document: Value = serde_json::from_slice(&text).unwrap();
+            let document = document(ranks);
             let events = document["traceEvents"].as_array().unwrap();
             let mut arrows: HashMap<u64, Vec<(&str, i64)>> = HashMap::new();
             let mut open: Vec<i64> = Vec::new();

@@ -71,7 +71,7 @@ fn check_format(run: &Finished, tracks: &BTreeMap<u64, Vec<Value>>) {
     for events in tracks.values() {
         let mut open: Vec<(u64, u64)> = Vec::new();
         for event in events {
-            run.check(event["pid"] == 1, "one process");
+            run.check(event["pid"] == 1000, "one process");
             let begin = time(event, "ts");
             open.retain(|&(_, end)| begin < end);
             match event["ph"].as_str().unwrap() {
