@@ -65,6 +65,12 @@ impl Patience {
         }
     }
 
+    /// Of a rank beside which nobody runs whose turn it could be: in a test, all ranks may be one thread.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn alone(self) -> Self {
+        Self { yields: 0, ..self }
+    }
+
     /// Nothing comes while this rank has the turn.
     pub(super) const NONE: Self = Self { cores: 0, core_per_rank: false, yields: 0, in_vain: 0, waits: 0 };
 }

@@ -148,6 +148,12 @@ impl Engine {
         self.lost_send.take().map_or(Ok(()), Err)
     }
 
+    /// Nobody else runs: to yield to other processes hundreds of times before each sleep would only take time.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn wait_alone(&mut self) {
+        self.patience = self.patience.alone();
+    }
+
     #[inline]
     fn spins(&self) -> u32 {
         self.patience.spins(|| self.awake())

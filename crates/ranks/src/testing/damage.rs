@@ -85,6 +85,7 @@ pub(crate) fn play(script: &[u8]) {
     let job = fresh_job();
     let attach = |rank| World::attached(Attachment::of_thread(job, rank));
     let worlds: [World; RANKS] = std::array::from_fn(attach);
+    worlds.iter().for_each(|world| world.engine.borrow_mut().wait_alone());
     let idle = |world| Rank { world, sends: Vec::new(), receives: Vec::new() };
     let mut ranks: Vec<Rank<'_>> = worlds.iter().map(idle).collect();
     let mut script = Script(script);
