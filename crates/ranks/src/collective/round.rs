@@ -64,9 +64,15 @@ impl Collective<'_> {
         engine.wake_waiting();
         if engine.strict {
             drop(engine);
-            return self.hear_all();
+            return self.hear_all_strictly();
         }
         Ok(())
+    }
+
+    /// [`Collective::hear_all`] out of the way of those who are not strict.
+    #[cold]
+    fn hear_all_strictly(&self) -> Result<()> {
+        self.hear_all()
     }
 
     /// Begins the next round without showing anything; under `--strict` all ranks show something.
@@ -104,7 +110,7 @@ impl Collective<'_> {
     }
 
     /// [`Collective::hear`] for all other ranks.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hear_all(&self) -> Result<()> {
         self.others().try_for_each(|rank| self.hear(rank))
     }
