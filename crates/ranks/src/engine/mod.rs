@@ -166,7 +166,7 @@ impl Engine {
             announced: vec![0; words],
             outgoing: Vec::new(),
             lender: None,
-            direct: Direct::new(job.direct_from(), size <= cores),
+            direct: Direct::new(job, size <= cores),
             sends: Slab::new(),
             receives: Receives::default(),
             posted: Posted::new(size),

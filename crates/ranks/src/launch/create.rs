@@ -24,6 +24,11 @@ const DIRECT_FROM: u64 = 16 << 10;
 /// pool and 4.4 directly; on a Sapphire Rapids class machine the kernel copies twice as fast, and these are 6.0 and 2.7.
 const FAST_COPY: Duration = Duration::from_nanos(4_200);
 const PROBED_BYTES: usize = 64 << 10;
+/// From this length on it pays between distant cores also where the system copies as slowly as in `SLOW_COPY`: through the
+/// pool they take longer than near ones, directly they do not. Half a round trip through the pool and directly on a Zen 4
+/// machine, µs: 64 KiB 5.98 and 5.75, 128 KiB 10.5 and 8.1, 256 KiB 18.2 and 12.9, 1 MiB 55.7 and 45.7.
+const DIRECT_FROM_AFAR: u64 = 64 << 10;
+const SLOW_COPY: Duration = Duration::from_nanos(7_500);
 /// Bytes of unexpected messages that a rank buffers from one other before only envelopes flow.
 const UNEXPECTED_BOUND: u64 = 8 << 20;
 
@@ -173,14 +178,24 @@ fn fill_header(job: &Job, id: u64, cores: usize, tuning: &Tuning) {
     header.launcher_pid.store(pid, Relaxed);
     header.launcher_start.store(proc::start_time(pid).unwrap_or(0), Relaxed);
     header.unexpected_bound.store(tuning.unexpected_bound, Relaxed);
-    let direct = tuning.direct.unwrap_or_else(direct_pays);
-    header.direct_from.store(if direct { DIRECT_FROM } else { u64::MAX }, Relaxed);
+    let (direct_from, direct_from_afar) = match tuning.direct {
+        Some(true) => (DIRECT_FROM, DIRECT_FROM),
+        Some(false) => (u64::MAX, u64::MAX),
+        None => direct_pays_from(time_to_copy(PROBED_BYTES)),
+    };
+    header.direct_from.store(direct_from, Relaxed);
+    header.direct_from_afar.store(direct_from_afar, Relaxed);
     header.timeline_events.store(tuning.observe.events(), Relaxed);
 }
 
-/// Whether the system copies fast enough from process to process.
-fn direct_pays() -> bool {
-    time_to_copy(PROBED_BYTES).is_some_and(|time| time <= FAST_COPY)
+/// From which lengths on messages are copied directly, between near cores and distant ones, where the system takes this
+/// time for `PROBED_BYTES`.
+fn direct_pays_from(time: Option<Duration>) -> (u64, u64) {
+    match time {
+        Some(time) if time <= FAST_COPY => (DIRECT_FROM, DIRECT_FROM),
+        Some(time) if time <= SLOW_COPY => (u64::MAX, DIRECT_FROM_AFAR),
+        _ => (u64::MAX, u64::MAX),
+    }
 }
 
 /// The name of a rank's wake-up handle where it needs one; at most 31 bytes, as macOS demands.
@@ -200,6 +215,15 @@ pub(crate) fn unlink_bells(job: u64, ranks: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_fast_the_system_copies_decides_what_is_copied_directly() {
+        assert_eq!(direct_pays_from(Some(FAST_COPY)), (DIRECT_FROM, DIRECT_FROM));
+        assert_eq!(direct_pays_from(Some(SLOW_COPY)), (u64::MAX, DIRECT_FROM_AFAR));
+        let never = (u64::MAX, u64::MAX);
+        assert_eq!(direct_pays_from(Some(SLOW_COPY + Duration::from_nanos(1))), never);
+        assert_eq!(direct_pays_from(None), never);
+    }
 
     #[test]
     fn names_fit_into_31_bytes() {

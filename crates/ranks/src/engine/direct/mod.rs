@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use shm_core::Backoff;
 use shm_core::direct::{MAX_BLOCKS, Transfer};
+use shm_core::distance::Distance;
 
 pub(crate) use self::pull::Pull;
 pub(super) use self::push::Push;
@@ -55,6 +56,8 @@ const PAUSE: Duration = Duration::from_micros(50);
 pub(super) struct Direct {
     /// Messages of so many bytes or more.
     from: u64,
+    /// The same for receivers on distant cores.
+    from_afar: u64,
     /// Both sides have processors of their own: sharing the work saves time.
     share: bool,
     /// This rank's transfers that no message uses; `None` before its first offer.
@@ -149,8 +152,16 @@ fn mix(state: u64, word: u64) -> u64 {
 }
 
 impl Direct {
-    pub(super) fn new(from: u64, share: bool) -> Self {
-        Self { from, share, free: None, pulls: VecDeque::new(), pushes: Vec::new(), offers: 0 }
+    pub(super) fn new(job: &Job, share: bool) -> Self {
+        let from = job.direct_from();
+        let from_afar = if share { from.min(job.direct_from_afar()) } else { from };
+        Self { from, from_afar, share, free: None, pulls: VecDeque::new(), pushes: Vec::new(), offers: 0 }
+    }
+
+    /// Whether a message of `length` bytes to a receiver at this distance is copied directly.
+    fn serves(&self, length: u64, distance: Option<&Distance>) -> bool {
+        let is_far = distance.is_some_and(Distance::is_far);
+        length >= if is_far { self.from_afar } else { self.from }
     }
 
     /// Whether there is nothing to copy.

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use shm_core::direct::{Side, Transfer};
+use shm_core::ring::Producer;
 
 use super::{BLOCKS_PER_TURN, Key, OFFER_BYTES, Offer, blocks_of, bytes_of, fair_share};
 use crate::engine::buffer::Outgoing;
@@ -76,7 +77,8 @@ impl Engine {
     ) -> Option<[u8; OFFER_BYTES]> {
         let length = self.sends.get(id)?.envelope.length;
         let link = &mut self.links[destination];
-        if length < self.direct.from || !link.offers {
+        let distance = link.producer.as_ref().map(Producer::distance);
+        if !link.offers || !self.direct.serves(length, distance) {
             return None;
         }
         link.memory(self.job, destination)?;
