@@ -45,6 +45,7 @@
 //! `board-pass`: the topic of a round passed (Release by its owner, Acquire by who missed its cell) carries over that
 //! the rounds before are done with, so that the reader knows whether the words are still those of its round.
 
+mod early;
 mod place;
 
 use std::ops::Range;
@@ -53,6 +54,7 @@ use crate::bytes::{LINE_BYTES, SharedBytes};
 use crate::distance::Distance;
 use crate::sync::{AtomicU64, Ordering};
 
+use early::Early;
 pub use place::{Place, Seen};
 
 /// Rounds that a participant may be ahead of the slowest. Enough to stream payload through; few, so that the lines of
@@ -113,10 +115,11 @@ pub struct Board<'a> {
     /// Where the payload of the last rounds lies in the own buffer.
     extents: [Range<usize>; CELLS],
     ahead: Ahead,
+    early: Early,
     /// To the others, taken together.
     pub(crate) distance: Distance,
-    /// Reads of [`STREAMED_FROM_BYTES`] and more.
-    long_reads: u32,
+    /// Read since the last look at the distance, in reads of [`STREAMED_FROM_BYTES`] and more.
+    unlooked: usize,
 }
 
 /// What is done ahead of time for the next payload of the own buffer.
@@ -133,9 +136,10 @@ struct Ahead {
 /// From this length on streaming stores pay between distant cores. Later than elsewhere: lines that were prepared while
 /// one waited are written at once. Broadcasts on 2 distant cores of a Zen 4 machine, plain and streaming, µs: 1 KiB 0.29 and
 /// 0.60, 4 KiB 1.15 and 0.84.
-const STREAMED_FROM_BYTES: usize = 2 << 10;
-/// A participant that reads looks at the distance once in so many reads: the look takes a line from the other's core.
-const LONG_READS_PER_LOOK: u32 = 8;
+const STREAMED_FROM_BYTES: usize = if cfg!(loom) { LINE_BYTES } else { 2 << 10 };
+/// A participant that reads looks at the distance once in so many bytes: the look takes a line from the other's core, and
+/// with the clock a quarter of a microsecond where it is distant.
+const BYTES_PER_LOOK: usize = 64 << 10;
 /// Lines prepared between two looks: they take about as long as the pause.
 const PREPARED_AT_ONCE: usize = 16 * LINE_BYTES;
 /// Rounds after which it is no longer likely that the next payload is as long as the last one.
@@ -183,8 +187,9 @@ impl<'a> Board<'a> {
             next: SLOTS_BYTES,
             extents,
             ahead: Ahead::default(),
+            early: Early::default(),
             distance: Distance::new(),
-            long_reads: 0,
+            unlooked: 0,
         }
     }
 
@@ -313,7 +318,11 @@ impl<'a> Board<'a> {
         assert!(start + length <= self.room, "{length} bytes do not fit");
         self.extents[slot(self.round)] = start..start + length;
         self.next = (start + length).next_multiple_of(LINE_BYTES);
-        self.write(payload, start)
+        let written = self.written_early(length);
+        let [first, second] = payload;
+        let (done, more) = (written.min(first.len()), written.saturating_sub(first.len()));
+        self.write([&first[done..], &second[more..]], start + written);
+        start
     }
 
     fn write(&self, [first, second]: [&[u8]; 2], start: usize) -> usize {
@@ -417,10 +426,7 @@ impl<'a> Board<'a> {
     #[inline]
     pub fn read(&mut self, other: usize, offset: usize, buffer: &mut [u8]) -> Result<(), Nonsense> {
         if buffer.len() >= STREAMED_FROM_BYTES {
-            self.long_reads = self.long_reads.wrapping_add(1);
-            if self.long_reads.is_multiple_of(LONG_READS_PER_LOOK) {
-                self.others[other].look(&mut self.distance);
-            }
+            self.count_long_read(other, buffer.len());
         }
         let Seat { place, buffer: theirs } = self.others[other].seat;
         let cell = place.cell(self.round);
@@ -438,6 +444,16 @@ impl<'a> Board<'a> {
             return read_behind(theirs, start + offset, buffer);
         }
         Ok(())
+    }
+
+    /// Looks at the distance now and then.
+    #[inline]
+    fn count_long_read(&mut self, other: usize, length: usize) {
+        self.unlooked += length;
+        if self.unlooked >= BYTES_PER_LOOK {
+            self.unlooked = 0;
+            self.others[other].look(&mut self.distance);
+        }
     }
 
     /// Reads `length` bytes that `other`, which has shown, shows in its cell; the rest of `words` is undefined.

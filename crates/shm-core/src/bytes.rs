@@ -49,6 +49,23 @@ pub(crate) fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
+/// Copies private memory as fast as shared memory is copied (see [`crate::copy`]).
+///
+/// # Panics
+///
+/// If both have not the same length.
+#[inline]
+pub fn copy_private(from: &[u8], to: &mut [u8]) {
+    assert_eq!(from.len(), to.len(), "bytes to copy, and room for them");
+    #[cfg(not(loom))]
+    // SAFETY: both are valid for that length, and a `&mut` overlaps with nothing.
+    unsafe {
+        crate::copy::copy(from.as_ptr(), to.as_mut_ptr(), from.len());
+    }
+    #[cfg(loom)]
+    to.copy_from_slice(from);
+}
+
 /// A borrowed stretch of shared memory.
 #[derive(Clone, Copy)]
 pub struct SharedBytes<'a> {
@@ -128,6 +145,44 @@ impl<'a> SharedBytes<'a> {
             // SAFETY: the range was checked above; loom reports overlapping accesses.
             line.0.with(|line| unsafe { piece.copy_from_slice(&(&*line)[start..start + piece.len()]) });
         }
+    }
+
+    /// Copies what lies at `offset` to `buffer`, and `data`, which has the same length, to `to_offset` of `to`, past the
+    /// caches: in less time than one after the other between distant cores. Before others may be told of `data`, it needs
+    /// [`SharedBytes::finish_streaming`].
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ, or a range does not lie within its stretch.
+    pub fn copy_out_and_in(
+        &self,
+        offset: usize,
+        buffer: &mut [u8],
+        (to, to_offset): (SharedBytes<'_>, usize),
+        data: &[u8],
+    ) {
+        assert_eq!(buffer.len(), data.len(), "bytes in both directions");
+        self.check(offset, buffer.len());
+        to.check(to_offset, data.len());
+        #[cfg(loom)]
+        {
+            self.copy_out(offset, buffer);
+            to.copy_in(to_offset, data);
+        }
+        #[cfg(not(loom))]
+        // SAFETY: the ranges were checked above; the lines are contiguous and interior-mutable; the slices are private
+        // memory, and `buffer` overlaps with nothing. Should both stretches be one, then what is read may be what is
+        // written, as it may with any shared memory.
+        unsafe {
+            let incoming = (self.start().add(offset).cast_const(), buffer.as_mut_ptr());
+            crate::copy::copy_both(incoming, (data.as_ptr(), to.start().add(to_offset)), data.len());
+        }
+    }
+
+    /// Puts what was copied in past the caches in order before all stores that follow.
+    pub fn finish_streaming(&self) {
+        #[cfg(not(loom))]
+        crate::copy::finish_streaming();
     }
 
     /// Asks for the line at `offset` to be brought near. An offset outside does nothing.

@@ -11,8 +11,24 @@
 //! Trusted for the vector loop, which copies exactly the range that its caller vouches for.
 #![allow(unsafe_code)]
 
+use crate::bytes::LINE_BYTES;
+
 /// Below this `memcpy` is at its best, and never uses `rep movsb`.
 const SHORT_BYTES: usize = 1024;
+
+#[cfg(target_arch = "x86_64")]
+type Vector = std::arch::x86_64::__m256i;
+#[cfg(target_arch = "x86_64")]
+const VECTOR: usize = size_of::<Vector>();
+#[cfg(target_arch = "x86_64")]
+const VECTORS: usize = 4;
+#[cfg(target_arch = "x86_64")]
+const BLOCK: usize = VECTORS * VECTOR;
+/// What is asked for while as much is stored past the caches: about what a core can have on its way at once. 1 MiB each way
+/// at the same time between distant cores of a Zen 4 machine, µs: one after the other 85 to 98, in turns of 256 bytes 72, of
+/// 512 66, of 1024 74, of 4096 79 to 93.
+#[cfg(target_arch = "x86_64")]
+const TURN: usize = 4 * BLOCK;
 
 /// Copies `length` bytes.
 ///
@@ -50,10 +66,8 @@ pub(crate) unsafe fn copy_streaming(source: *const u8, destination: *mut u8, len
     if can_stream() {
         // SAFETY: the processor has AVX, and the ranges are the caller's promise.
         // Streaming stores are in no order with those that follow, such as the one that publishes them, but for the fence.
-        return unsafe {
-            copy_vectors::<true>(source, destination, length);
-            std::arch::x86_64::_mm_sfence();
-        };
+        unsafe { copy_vectors::<true>(source, destination, length) };
+        return finish_streaming();
     }
     // SAFETY: the caller's promise.
     unsafe { copy(source, destination, length) }
@@ -64,41 +78,103 @@ pub(crate) unsafe fn copy_streaming(source: *const u8, destination: *mut u8, len
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 unsafe fn copy_vectors<const STREAMING: bool>(source: *const u8, destination: *mut u8, length: usize) {
-    use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_store_si256, _mm256_stream_si256};
-    const VECTOR: usize = size_of::<__m256i>();
-    const VECTORS: usize = 4;
-    const BLOCK: usize = VECTORS * VECTOR;
-
     // A line that is streamed in two parts goes to memory twice.
-    let alignment = if STREAMING { 2 * VECTOR } else { VECTOR };
+    let alignment = if STREAMING { LINE_BYTES } else { VECTOR };
     let head = destination.align_offset(alignment).min(length);
     // SAFETY: `head` bytes are part of the range.
     unsafe { std::ptr::copy_nonoverlapping(source, destination, head) };
     let blocks = (length - head) / BLOCK;
     for block in 0..blocks {
         let at = head + block * BLOCK;
-        // SAFETY: `at + BLOCK <= length`, so all four vectors lie within the ranges; the destination is aligned by `head`.
-        unsafe {
-            let from = source.add(at).cast::<__m256i>();
-            let to = destination.add(at).cast::<__m256i>();
-            let vectors: [_; VECTORS] = [
-                _mm256_loadu_si256(from),
-                _mm256_loadu_si256(from.add(1)),
-                _mm256_loadu_si256(from.add(2)),
-                _mm256_loadu_si256(from.add(3)),
-            ];
-            for (index, vector) in vectors.into_iter().enumerate() {
-                if STREAMING {
-                    _mm256_stream_si256(to.add(index), vector);
-                } else {
-                    _mm256_store_si256(to.add(index), vector);
-                }
-            }
-        }
+        // SAFETY: `at + BLOCK <= length`, so the block lies within the ranges; the destination is aligned by `head`.
+        unsafe { copy_block::<STREAMING>(source.add(at), destination.add(at)) };
     }
     let done = head + blocks * BLOCK;
     // SAFETY: what is left of the range.
     unsafe { std::ptr::copy_nonoverlapping(source.add(done), destination.add(done), length - done) };
+}
+
+/// Copies one block; streaming, to a destination that is aligned to a vector.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx")]
+unsafe fn copy_block<const STREAMING: bool>(source: *const u8, destination: *mut u8) {
+    use std::arch::x86_64::{_mm256_loadu_si256, _mm256_storeu_si256, _mm256_stream_si256};
+    // SAFETY: all four vectors lie within the block.
+    unsafe {
+        let (from, to) = (source.cast::<Vector>(), destination.cast::<Vector>());
+        let vectors: [_; VECTORS] = [
+            _mm256_loadu_si256(from),
+            _mm256_loadu_si256(from.add(1)),
+            _mm256_loadu_si256(from.add(2)),
+            _mm256_loadu_si256(from.add(3)),
+        ];
+        for (index, vector) in vectors.into_iter().enumerate() {
+            if STREAMING {
+                _mm256_stream_si256(to.add(index), vector);
+            } else {
+                _mm256_storeu_si256(to.add(index), vector);
+            }
+        }
+    }
+}
+
+/// Copies `length` bytes from `incoming` to `buffer`, and as many from `data` to `outgoing` with stores that go past the
+/// caches, at the same time: while these are stored, those are on their way. Not in order with later stores before
+/// [`finish_streaming`].
+///
+/// # Safety
+///
+/// As [`copy`], for both copies; neither of the ranges that are written overlaps with any other.
+pub(crate) unsafe fn copy_both(
+    (incoming, buffer): (*const u8, *mut u8),
+    (data, outgoing): (*const u8, *mut u8),
+    length: usize,
+) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if can_stream() && outgoing.align_offset(LINE_BYTES) == 0 {
+        done = length / TURN * TURN;
+        // SAFETY: the processor has AVX, the ranges are the caller's promise, and the destination is aligned.
+        unsafe { copy_turns((incoming, buffer), (data, outgoing), done) };
+    }
+    // SAFETY: what is left of both ranges.
+    unsafe {
+        copy(incoming.add(done), buffer.add(done), length - done);
+        copy(data.add(done), outgoing.add(done), length - done);
+    }
+}
+
+/// Copies whole turns, in turn.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+unsafe fn copy_turns(
+    (incoming, buffer): (*const u8, *mut u8),
+    (data, outgoing): (*const u8, *mut u8),
+    length: usize,
+) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for start in (0..length).step_by(TURN) {
+        let end = start + TURN;
+        for line in (end..end + TURN).step_by(LINE_BYTES) {
+            // A hint, which never faults: beyond the end too.
+            _mm_prefetch::<_MM_HINT_T0>(incoming.wrapping_add(line).cast());
+        }
+        // SAFETY: all blocks lie within the ranges, and those of the aligned destination are aligned too.
+        unsafe {
+            (start..end).step_by(BLOCK).for_each(|at| copy_block::<true>(data.add(at), outgoing.add(at)));
+            (start..end).step_by(BLOCK).for_each(|at| copy_block::<false>(incoming.add(at), buffer.add(at)));
+        }
+    }
+}
+
+/// Puts stores that went past the caches in order before all that follow.
+pub(crate) fn finish_streaming() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every processor of this kind has the instruction, which touches nothing.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
 }
 
 #[cfg(test)]

@@ -71,6 +71,16 @@ pub struct Distance {
 }
 
 impl Distance {
+    /// A core that has been slow for long.
+    #[cfg(any(loom, test))]
+    pub(crate) const DISTANT: Self = Self {
+        #[cfg(not(loom))]
+        slow: MOST,
+        #[cfg(not(loom))]
+        untimed: 0,
+        far: true,
+    };
+
     /// Nothing has been measured yet.
     pub const fn new() -> Self {
         Self {
@@ -161,7 +171,6 @@ mod tests {
     use crate::pool::{ChunkState, Owner, Pool, Reader};
     use crate::ring::{Cell, Consumer, Producer, Ring, RingHeader};
 
-    const DISTANT_CORE: Distance = Distance { slow: MOST, untimed: 0, far: true };
     /// Around the limits between inline, plain and streaming, and with odd ends.
     const LENGTHS: [usize; 7] = [31, 1000, 1024, 1025, 2047, 3333, 4096];
 
@@ -180,7 +189,7 @@ mod tests {
         let ring = Ring::new(&header, &cells, SharedBytes::new(&bytes));
         let (mut producer, mut consumer) = (Producer::new(ring), Consumer::new(ring));
         for length in LENGTHS.into_iter().cycle().take(50) {
-            producer.distance = DISTANT_CORE;
+            producer.distance = Distance::DISTANT;
             producer.try_push(1, [0; 3], &content(length)).unwrap();
             let body = consumer.peek().unwrap().unwrap();
             let mut buffer = vec![0; body.payload_bytes()];
@@ -197,7 +206,7 @@ mod tests {
         let pool = Pool::new(&states, SharedBytes::new(&bytes));
         let (mut owner, reader) = (Owner::new(pool), Reader::new(pool));
         for length in LENGTHS {
-            let chunk = owner.lend(&content(length), 0, &DISTANT_CORE).unwrap();
+            let chunk = owner.lend(&content(length), 0, &Distance::DISTANT).unwrap();
             let mut buffer = vec![0; length];
             reader.copy_out(chunk, 0, &mut buffer).unwrap();
             assert_eq!(buffer, content(length));
@@ -213,7 +222,7 @@ mod tests {
         let (mut one, mut other) = (Board::new(seats(), 0), Board::new(seats(), 1));
         one.set_room(SLOTS_BYTES + (64 << 10));
         for length in LENGTHS.into_iter().chain([20_000, 64 << 10]).cycle().take(40) {
-            one.distance = DISTANT_CORE;
+            one.distance = Distance::DISTANT;
             let (whole, mut buffer) = (content(length), vec![0; length]);
             assert_eq!(one.awaited(length), None);
             one.show([0; 2], [&whole[..length / 3], &whole[length / 3..]]);

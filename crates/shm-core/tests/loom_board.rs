@@ -14,22 +14,27 @@ const ROOM: usize = CELLS * SLOT_BYTES + 2 * LINE_BYTES;
 const TOPIC: [u64; 2] = [7, 9];
 
 struct Memory {
-    places: [Place; 2],
-    buffers: [Vec<Line>; 2],
+    places: Vec<Place>,
+    buffers: Vec<Vec<Line>>,
 }
 
 impl Memory {
     /// Buffers with room for one long payload only: every round writes where the one before has written.
     fn new() -> Arc<Self> {
-        let buffer = || (0..ROOM / LINE_BYTES).map(|_| Line::new()).collect();
-        Arc::new(Self { places: [Place::new(), Place::new()], buffers: [buffer(), buffer()] })
+        Self::of(2, ROOM)
+    }
+
+    fn of(participants: usize, room: usize) -> Arc<Self> {
+        let buffer = |_| (0..room / LINE_BYTES).map(|_| Line::new()).collect();
+        let places = (0..participants).map(|_| Place::new()).collect();
+        Arc::new(Self { places, buffers: (0..participants).map(buffer).collect() })
     }
 
     fn board(&self, me: usize) -> Board<'_> {
         let seats = self.places.iter().zip(&self.buffers);
         let mut board =
             Board::new(seats.map(|(place, lines)| Seat { place, buffer: SharedBytes::new(lines) }), me);
-        board.set_room(ROOM);
+        board.set_room(usize::MAX);
         board
     }
 }
@@ -67,6 +72,39 @@ fn all_see_all_in_every_round() {
         let other = thread::spawn(move || play(&mut theirs.board(1), 1));
         play(&mut memory.board(0), 0);
         other.join().unwrap();
+    });
+}
+
+/// The first writes what it shows next while it reads what the second shows, and the third is slow to look at the first.
+/// There is room for two payloads: each goes where the last but one was.
+#[test]
+fn what_is_written_early_overruns_nobody() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let memory = Memory::of(3, ROOM + 2 * LINE_BYTES);
+        let theirs = memory.clone();
+        let slow = thread::spawn(move || {
+            let mut board = theirs.board(2);
+            for value in 1..=4 {
+                board.pass(TOPIC);
+                assert_eq!(look(&mut board, 0, LONG), value);
+                board.leave();
+            }
+        });
+        let (mut first, mut second) = (memory.board(0), memory.board(1));
+        for value in 1..=4 {
+            show(&mut first, value, LONG);
+            show(&mut second, value, LONG);
+            assert!(first.has_shown(1));
+            let (mut buffer, next) = ([0; LONG], [value + 1; LONG]);
+            first.take_all_for_distant();
+            first.read_and_write(1, 0, &mut buffer, &next).unwrap();
+            assert_eq!(buffer, [value; LONG]);
+            first.leave();
+            second.leave();
+        }
+        slow.join().unwrap();
     });
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytemuck::Pod;
+use shm_core::bytes::copy_private;
 
 use super::{Collective, Kind, pieces};
 use crate::error::Result;
@@ -59,8 +60,7 @@ impl World {
         }
         collective.check_length("result", result.len(), data.len() * self.size())?;
         let parts = Parts::Equal(size_of_val(data));
-        let keep = |collective: &Collective<'_>, _: &[u8]| collective.pass();
-        collective.collect(bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result), parts, keep)
+        collective.collect(Own::Kept(bytemuck::cast_slice(data)), bytemuck::cast_slice_mut(result), parts)
     }
 
     /// Collects `data` of all ranks on `root`, where every rank may have another number of elements. Gives the
@@ -105,12 +105,7 @@ impl World {
         let collective = Collective::new::<T>(self, Kind::AllGather, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len() * self.size())?;
         let parts = Parts::Equal(size_of_val(data));
-        collective.collect(
-            bytemuck::cast_slice(data),
-            bytemuck::cast_slice_mut(result),
-            parts,
-            Collective::show,
-        )
+        collective.collect(Own::Shown(bytemuck::cast_slice(data)), bytemuck::cast_slice_mut(result), parts)
     }
 
     /// Collects `data` of all ranks on every rank, where every rank may have another number of elements. Blocks
@@ -127,8 +122,17 @@ impl World {
     pub fn all_gather_varying<T: Pod>(&self, data: &[T]) -> Result<Varying<T>> {
         let collective = Collective::new::<T>(self, Kind::AllGatherVarying, None, 0)?;
         let counts = collective.share_counts(data.len())?;
-        collective.collect_varying(data, counts, Collective::show)
+        collective.collect_varying(Own::Shown(data), counts)
     }
+}
+
+/// This rank's part of a collection.
+#[derive(Clone, Copy)]
+enum Own<'d, T> {
+    /// The others take it too.
+    Shown(&'d [T]),
+    /// Nobody else wants it.
+    Kept(&'d [T]),
 }
 
 /// Where the ranks' parts lie in a collection, in bytes.
@@ -159,8 +163,7 @@ impl Collective<'_> {
     pub(crate) fn gather_varying<T: Pod>(&self, data: &[T], root: usize) -> Result<Option<Varying<T>>> {
         let counts = self.share_counts(data.len())?;
         if root == self.world.rank() {
-            let keep = |collective: &Self, _: &[u8]| collective.pass();
-            return self.collect_varying(data, counts, keep).map(Some);
+            return self.collect_varying(Own::Kept(data), counts).map(Some);
         }
         // A number from shared memory: too large a one is never come to an end with, but it must not overflow.
         let longest = counts.into_iter().max().unwrap_or(0).saturating_mul(size_of::<T>());
@@ -182,12 +185,7 @@ impl Collective<'_> {
         Ok(counts)
     }
 
-    fn collect_varying<T: Pod>(
-        &self,
-        data: &[T],
-        counts: Vec<usize>,
-        begin: impl Fn(&Self, &[u8]) -> Result<()>,
-    ) -> Result<Varying<T>> {
+    fn collect_varying<T: Pod>(&self, own: Own<'_, T>, counts: Vec<usize>) -> Result<Varying<T>> {
         let total = counts.iter().fold(0usize, |total, &count| total.saturating_add(count));
         let mut all = self.zeroed(total as u64)?;
         let mut starts = vec![0; counts.len() + 1];
@@ -195,28 +193,35 @@ impl Collective<'_> {
             starts[rank + 1] = starts[rank] + count * size_of::<T>();
         }
         let parts = Parts::Varying(&starts);
-        self.collect(bytemuck::cast_slice(data), bytemuck::cast_slice_mut(&mut all), parts, begin)?;
+        let own = match own {
+            Own::Shown(data) => Own::Shown(bytemuck::cast_slice(data)),
+            Own::Kept(data) => Own::Kept(bytemuck::cast_slice(data)),
+        };
+        self.collect(own, bytemuck::cast_slice_mut(&mut all), parts)?;
         Ok(Varying { data: all, counts })
     }
 
-    /// Puts what all ranks show, piece by piece, and `mine` into their parts of `result`. `begin` begins a round with a
-    /// piece of `mine`.
-    fn collect(
-        &self,
-        mine: &[u8],
-        result: &mut [u8],
-        parts: Parts<'_>,
-        begin: impl Fn(&Self, &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    /// Puts what all ranks show, piece by piece, and this rank's own part into their parts of `result`.
+    fn collect(&self, own: Own<'_, u8>, result: &mut [u8], parts: Parts<'_>) -> Result<()> {
+        let (Own::Shown(mine) | Own::Kept(mine)) = own;
+        let shown = if matches!(own, Own::Shown(_)) { mine } else { &[] };
         for range in self.pieces(parts.longest()) {
-            begin(self, piece_of(mine, &range))?;
+            match own {
+                Own::Shown(mine) => self.show(piece_of(mine, &range))?,
+                Own::Kept(_) => self.pass()?,
+            }
+            // While it is in the caches still.
+            copy_private(
+                piece_of(mine, &range),
+                piece_of_mut(&mut result[parts.of(self.world.rank())], &range),
+            );
+            let next = piece_of(shown, &(range.end..range.end + self.piece_bytes()));
             for rank in self.others() {
                 self.hear(rank)?;
-                self.read(rank, 0, piece_of_mut(&mut result[parts.of(rank)], &range))?;
+                self.read_and_write(rank, 0, piece_of_mut(&mut result[parts.of(rank)], &range), next)?;
             }
             self.leave()?;
         }
-        result[parts.of(self.world.rank())].copy_from_slice(mine);
         Ok(())
     }
 

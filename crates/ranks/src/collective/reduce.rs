@@ -53,7 +53,7 @@ impl World {
         for piece in collective.element_pieces::<T>(data.len()) {
             if root == self.rank() {
                 collective.pass()?;
-                collective.combine(data, result, piece.start, piece, &operation, self.size())?;
+                collective.combine(data, result, Part::shown(piece), &operation, self.size())?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece]))?;
             }
@@ -100,13 +100,15 @@ impl World {
         if collective.exceeds_round(data) {
             return collective.combine_long(data, result, &operation, self.size());
         }
-        for piece in collective.element_pieces::<T>(data.len()) {
+        let mut pieces = collective.element_pieces::<T>(data.len()).peekable();
+        while let Some(piece) = pieces.next() {
             let sliced = self.size() > 2 && piece.len() * size_of::<T>() >= SLICED_FROM_BYTES;
             collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
             if sliced {
                 collective.combine_slices(data, result, piece, &operation)?;
             } else {
-                collective.combine(data, result, piece.start, piece, &operation, self.size())?;
+                let part = Part { next: pieces.peek().cloned().unwrap_or_default(), ..Part::shown(piece) };
+                collective.combine(data, result, part, &operation, self.size())?;
             }
             collective.leave()?;
         }
@@ -131,10 +133,27 @@ impl World {
         }
         for piece in collective.element_pieces::<T>(data.len()) {
             collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-            collective.combine(data, result, piece.start, piece, &operation, self.rank() + 1)?;
+            collective.combine(data, result, Part::shown(piece), &operation, self.rank() + 1)?;
             collective.leave()?;
         }
         Ok(())
+    }
+}
+
+/// Elements that are combined in one round.
+struct Part {
+    /// The first element that is shown in the round.
+    shown: usize,
+    /// Those that are combined.
+    range: Range<usize>,
+    /// Those that this rank shows in the next round, if any.
+    next: Range<usize>,
+}
+
+impl Part {
+    /// All that is shown.
+    fn shown(range: Range<usize>) -> Self {
+        Self { shown: range.start, range, next: 0..0 }
     }
 }
 
@@ -198,15 +217,13 @@ impl Collective<'_> {
         Err(Error::LengthMismatch { operation: caller.operation, what, found, expected, at: caller.at })
     }
 
-    /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round, from element
-    /// `shown` on.
+    /// Combines a part of the elements of the first `ranks` ranks, which show theirs in this round.
     #[inline]
     fn combine<T: Pod>(
         &self,
         data: &[T],
         result: &mut [T],
-        shown: usize,
-        range: Range<usize>,
+        part: Part,
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
@@ -214,7 +231,7 @@ impl Collective<'_> {
         {
             return self.combine_short(data, result, operation, ranks);
         }
-        self.combine_blocks(data, result, shown, range, operation, ranks)
+        self.combine_blocks(data, result, part, operation, ranks)
     }
 
     /// Combines all elements, which fit into a cell.
@@ -248,12 +265,12 @@ impl Collective<'_> {
         &self,
         data: &[T],
         result: &mut [T],
-        shown: usize,
-        range: Range<usize>,
+        Part { shown, range, next }: Part,
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
         let me = self.world.rank();
+        let next = bytemuck::cast_slice(&data[next]);
         (0..ranks).filter(|&rank| rank != me).try_for_each(|rank| self.hear(rank))?;
         let at_once = (BLOCK_BYTES / size_of::<T>().max(1)).max(1).min(range.len());
         let (mut line, mut heap) = ([0u64; LINE_WORDS], Vec::new());
@@ -262,28 +279,27 @@ impl Collective<'_> {
         while start < range.end {
             let block = start..range.end.min(start + at_once);
             let (target, theirs) = (&mut result[block.clone()], &mut scratch[..block.len()]);
-            let offset = (start - shown) * size_of::<T>();
-            self.combine_block(&data[block.clone()], target, theirs, offset, operation, ranks)?;
+            let source = Source { ranks, offset: (start - shown) * size_of::<T>(), next };
+            self.combine_block(&data[block.clone()], target, theirs, source, operation)?;
             start = block.end;
         }
         Ok(())
     }
 
-    /// Combines one block of elements, which others show at `offset`.
+    /// Combines one block of elements.
     #[inline]
     fn combine_block<T: Pod>(
         &self,
         mine: &[T],
         target: &mut [T],
         scratch: &mut [T],
-        offset: usize,
+        Source { ranks, offset, next }: Source<'_>,
         operation: &impl Reduction<T>,
-        ranks: usize,
     ) -> Result<()> {
         let me = self.world.rank();
         if ranks == 2 {
             let other = usize::from(me == 0);
-            self.read(other, offset, bytemuck::cast_slice_mut(scratch))?;
+            self.read_and_write(other, offset, bytemuck::cast_slice_mut(scratch), next)?;
             let (first, next) = if me == 0 { (mine, &*scratch) } else { (&*scratch, mine) };
             // One call for both ranks: of two, the compiler may turn the operands of one around, and of two values that
             // are no numbers the other one would come out.
@@ -294,11 +310,11 @@ impl Collective<'_> {
             let next = match (rank, rank == me) {
                 (_, true) => mine,
                 (0, false) => {
-                    self.read(rank, offset, bytemuck::cast_slice_mut(target))?;
+                    self.read_and_write(rank, offset, bytemuck::cast_slice_mut(target), next)?;
                     continue;
                 }
                 (_, false) => {
-                    self.read(rank, offset, bytemuck::cast_slice_mut(scratch))?;
+                    self.read_and_write(rank, offset, bytemuck::cast_slice_mut(scratch), next)?;
                     &*scratch
                 }
             };
@@ -322,7 +338,8 @@ impl Collective<'_> {
         let bound = |rank: usize| piece.start + piece.len() * rank / ranks;
         let slice = |rank: usize| bound(rank)..bound(rank + 1);
         let mine = slice(self.world.rank());
-        self.combine(data, result, piece.start, mine.clone(), operation, ranks)?;
+        let part = Part { range: mine.clone(), ..Part::shown(piece.clone()) };
+        self.combine(data, result, part, operation, ranks)?;
         self.leave()?;
         self.show(bytemuck::cast_slice(&result[mine]))?;
         for rank in self.others() {
@@ -331,6 +348,17 @@ impl Collective<'_> {
         }
         Ok(())
     }
+}
+
+/// Where one block of elements comes from.
+#[derive(Clone, Copy)]
+struct Source<'d> {
+    /// It is that of the first so many ranks,
+    ranks: usize,
+    /// who show it there in this round.
+    offset: usize,
+    /// What this rank shows in the next round.
+    next: &'d [u8],
 }
 
 /// Room for `elements` elements: `line` if they fit, or else new memory.

@@ -125,6 +125,23 @@ impl Collective<'_> {
         }
     }
 
+    /// [`Collective::read`], while some of `next` is written already, which has to be what this rank shows in the next
+    /// round; nothing, if it shows nothing.
+    #[inline]
+    pub(crate) fn read_and_write(
+        &self,
+        rank: usize,
+        offset: usize,
+        buffer: &mut [u8],
+        next: &[u8],
+    ) -> Result<()> {
+        let mut engine = self.world.engine.borrow_mut();
+        match engine.board()?.read_and_write(rank, offset, buffer, next) {
+            Ok(()) => Ok(()),
+            Err(Nonsense) => Err(self.nonsense(&mut engine, rank, offset, buffer.len())),
+        }
+    }
+
     /// Copies the first `length` bytes that `rank` shows in this round, which fit into a cell.
     #[inline]
     pub(crate) fn read_short(

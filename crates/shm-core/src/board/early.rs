@@ -1,0 +1,157 @@
+//! Writing the next round's payload while this round's is read.
+//!
+//! Between distant cores both take little longer together than one of them alone (`copy.rs`). What is written so belongs to
+//! a round that has not begun: it goes where the payload of that round may go by then (Invariant 2 of the board), and
+//! nobody looks there before the round is shown.
+
+use super::{Board, Nonsense, SLOT_BYTES, Seat};
+use crate::sync::Ordering;
+
+/// Payload of a round that is put behind the slots before the round begins.
+#[derive(Default)]
+pub(super) struct Early {
+    round: u64,
+    length: usize,
+    written: usize,
+}
+
+impl Board<'_> {
+    /// [`Board::read`], while some of `next` is written, which has to be what this participant shows in the next round: as
+    /// much of it as is read, where that saves time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Board::read`].
+    pub fn read_and_write(
+        &mut self,
+        other: usize,
+        offset: usize,
+        buffer: &mut [u8],
+        next: &[u8],
+    ) -> Result<(), Nonsense> {
+        let both = if self.may_write_early(next.len()) {
+            buffer.len().min(next.len() - self.early.written)
+        } else {
+            0
+        };
+        let Seat { place, buffer: theirs } = self.others[other].seat;
+        let extent = place.cell(self.round).extent.load(Ordering::Relaxed);
+        let (length, start) = (extent as u32 as usize, (extent >> 32) as usize + offset);
+        let is_behind = length > SLOT_BYTES && offset + both <= length && start + both <= theirs.len();
+        if both == 0 || !is_behind {
+            return self.read(other, offset, buffer);
+        }
+        self.count_long_read(other, both);
+        let (buffer, rest) = buffer.split_at_mut(both);
+        let written = self.early.written;
+        let mine = (self.mine().buffer, self.next + written);
+        theirs.copy_out_and_in(start, buffer, mine, &next[written..written + both]);
+        self.early.written += both;
+        if rest.is_empty() { Ok(()) } else { self.read(other, offset + both, rest) }
+    }
+
+    /// Whether payload of `length` bytes of the next round may be written now, and gains by it.
+    fn may_write_early(&mut self, length: usize) -> bool {
+        let round = self.round + 1;
+        if (self.early.round, self.early.length) == (round, length) {
+            return true;
+        }
+        let may = length > SLOT_BYTES
+            && self.streams(length)
+            && !self.is_short_of_room(length)
+            && self.awaited(length).is_none();
+        if may {
+            self.early = Early { round, length, written: 0 };
+        }
+        may
+    }
+
+    /// How much of this round's payload of `length` bytes lies in its place already.
+    pub(super) fn written_early(&self, length: usize) -> usize {
+        let Early { round, length: early, written } = self.early;
+        if written == 0 || (round, early) != (self.round, length) {
+            return 0;
+        }
+        self.mine().buffer.finish_streaming();
+        written
+    }
+
+    /// Takes all others for distant, until it finds out.
+    #[cfg(any(loom, test))]
+    pub fn take_all_for_distant(&mut self) {
+        self.distance = crate::distance::Distance::DISTANT;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Place, SLOTS_BYTES};
+    use super::*;
+    use crate::bytes::{LINE_BYTES, Line, SharedBytes};
+
+    fn content(round: usize, participant: usize, length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at * 7 + round * 31 + participant) as u8).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// Whatever is read in whatever parts while the next payload is written, and whether that has been announced
+        /// truly, all see what was shown.
+        #[test]
+        fn what_is_written_early_is_what_is_shown(
+            lengths in prop::collection::vec(prop_oneof![0..300usize, 4000..5000usize, 10_000..20_000usize], 1..12),
+            announced in prop::collection::vec(any::<bool>(), 12),
+            part in 100..20_000usize,
+            room in 20_000..90_000usize,
+        ) {
+            let places = [Place::new(), Place::new()];
+            let lines = [0; 2].map(|_| (0..SLOTS_BYTES / LINE_BYTES + 2_000).map(|_| Line::new()).collect::<Vec<_>>());
+            let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&lines[at]) });
+            let mut boards = [0, 1].map(|me| Board::new(seats(), me));
+            boards.iter_mut().for_each(|board| board.set_room(SLOTS_BYTES + room));
+            for (round, &length) in lengths.iter().enumerate() {
+                for (me, board) in boards.iter_mut().enumerate() {
+                    prop_assert_eq!(board.awaited(length), None);
+                    board.show([0; 2], [&content(round, me, length), &[]]);
+                }
+                for (me, board) in boards.iter_mut().enumerate() {
+                    let next = lengths.get(round + 1).filter(|_| announced[round]);
+                    let next = next.map_or(Vec::new(), |&next| content(round + 1, me, next));
+                    let mut buffer = vec![0; length];
+                    prop_assert!(board.has_shown(1 - me));
+                    for (index, piece) in buffer.chunks_mut(part).enumerate() {
+                        board.take_all_for_distant();
+                        board.read_and_write(1 - me, index * part, piece, &next).unwrap();
+                    }
+                    prop_assert_eq!(buffer, content(round, 1 - me, length));
+                    board.leave();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn as_much_is_written_as_is_read() {
+        let places = [Place::new(), Place::new()];
+        let lines =
+            [0; 2].map(|_| (0..SLOTS_BYTES / LINE_BYTES + 2_000).map(|_| Line::new()).collect::<Vec<_>>());
+        let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&lines[at]) });
+        let [mut one, mut other] = [0, 1].map(|me| Board::new(seats(), me));
+        one.set_room(usize::MAX);
+        other.set_room(usize::MAX);
+        assert!(one.awaited(10_000).or(other.awaited(10_000)).is_none());
+        one.show([0; 2], [&content(0, 0, 10_000), &[]]);
+        other.show([0; 2], [&content(0, 1, 10_000), &[]]);
+        assert!(one.has_shown(1));
+        one.read_and_write(1, 0, &mut [0; 3_000], &content(1, 0, 9_000)).unwrap();
+        assert_eq!(one.early.written, 0, "nobody is distant");
+        for (part, written) in [(3_000, 3_000), (4_000, 7_000), (3_000, 9_000)] {
+            one.take_all_for_distant();
+            one.read_and_write(1, 0, &mut vec![0; part], &content(1, 0, 9_000)).unwrap();
+            assert_eq!(one.early.written, written);
+        }
+        assert!(one.read_and_write(1, 5_000, &mut [0; 5_001], &[]).is_err(), "more than is shown");
+    }
+}
