@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use bytemuck::Pod;
+use shm_core::bytes::copy_private;
 
 use super::gather::Varying;
 use super::{Collective, Kind};
@@ -111,17 +112,15 @@ impl World {
         let whole = data.len() / self.size() * self.size();
         collective.check_length("data", data.len(), whole)?;
         collective.check_length("result", result.len(), data.len())?;
-        let (count, part) = (data.len() / self.size(), size_of_val(data) / self.size());
-        if let Some(rounds) = Rounds::new(&collective, part) {
-            let (data, result) = (bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
-            return collective.exchange_parts(rounds, data, result, part);
+        let part = size_of_val(data) / self.size();
+        let (data, result) = (bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
+        match Rounds::new(&collective, part) {
+            Some(rounds) => collective.exchange_parts(rounds, data, result, part)?,
+            None => collective.exchange_long_parts(data, result, part)?,
         }
-        // The ranks meet first, so that different lengths are found before messages of wrong lengths are.
-        collective.show(&[])?;
-        collective.hear_all()?;
-        collective.leave()?;
-        let counts = vec![count; self.size()];
-        collective.exchange_all(data, &counts, result, &counts)
+        let own = self.rank() * part..(self.rank() + 1) * part;
+        copy_private(&data[own.clone()], &mut result[own]);
+        Ok(())
     }
 
     /// Gives rank `r` its part of `data`, `counts[r]` elements long, parts in the order of the ranks, and receives
@@ -243,8 +242,27 @@ impl Collective<'_> {
             }
             self.leave()?;
         }
-        let own = me * part..(me + 1) * part;
-        result[own.clone()].copy_from_slice(&data[own]);
+        Ok(())
+    }
+
+    /// [`Collective::exchange_parts`] of parts that take several rounds each.
+    fn exchange_long_parts(&self, data: &[u8], result: &mut [u8], part: usize) -> Result<()> {
+        let (me, size) = (self.world.rank(), self.world.size());
+        let turns = (1..size).flat_map(|step| self.pieces(part).map(move |piece| (step, piece)));
+        let shown = |(step, piece): &(usize, Range<usize>)| {
+            let start = (me + step) % size * part;
+            &data[start + piece.start..start + piece.end]
+        };
+        let mut turns = turns.peekable();
+        while let Some(turn) = turns.next() {
+            self.show(shown(&turn))?;
+            let source = (me + size - turn.0) % size;
+            let start = source * part;
+            let target = &mut result[start + turn.1.start..start + turn.1.end];
+            self.hear(source)?;
+            self.read_and_write(source, 0, target, turns.peek().map_or(&[], shown))?;
+            self.leave()?;
+        }
         Ok(())
     }
 
@@ -276,7 +294,7 @@ impl Collective<'_> {
             let (part, tail) = rest.split_at_mut(count);
             rest = tail;
             if rank == me {
-                part.copy_from_slice(parts[me]);
+                copy_private(bytemuck::cast_slice(parts[me]), bytemuck::cast_slice_mut(part));
             } else if count > 0 {
                 receives.push((rank, bytemuck::cast_slice_mut(part)));
             }
