@@ -42,7 +42,7 @@ pub(crate) fn context_of(world: u32) -> u32 {
 /// for what lies in the segment already: short messages, and up to 64 KiB of long ones.
 ///
 /// Dropping it finalizes, see [`World::finalize`], and gives up on errors. While a panic unwinds, dropping it
-/// never waits, and tells the launcher that this rank has failed.
+/// waits for nothing but a copy to its memory that another rank is at, and tells the launcher that this rank has failed.
 ///
 /// # MPI
 /// `MPI_COMM_WORLD`.

@@ -23,24 +23,26 @@
 //!    closed. A side that asks when nothing is left makes its count too large, and both see that nothing is left.
 //! 2. A side that has seen that nothing is left asks no more. So counts stay below `2 * MAX_BLOCKS`: no overflow.
 //! 3. The sender opens a transfer for another message only after the receiver has said that it asks no more.
-//! 4. A side says that it is copying ([`Copying`]) before it claims, until it has copied what it claimed. What it got
-//!    by closing it may copy later, if the other side has not closed too: it looks after it has said that it is copying.
-//! 5. So a side has its memory back once it has closed the transfer and then seen the other side pause: whatever
-//!    that had taken is copied, and it takes nothing more.
+//! 4. What a side got by closing it may copy later.
+//! 5. A side alone writes its half of the word, and knows what it has written ([`Claimant`]): anything else there is
+//!    damage. If both sides add up what they know and that is the whole message, each block was given out once.
 //!
-//! # Withdrawing
+//! # Memory that is wanted back
 //!
-//! A receiver that has said that it asks no more leaves the word of the claims alone: the sender may open it for another
-//! message at any moment. What the sender has taken by closing may still be on its way then, and the receiver may want
-//! its memory back. It says so in a second word, by the number of the message among all that this sender offers. Numbers
-//! only grow there, so what comes too late for its message means nothing to the next one. The sender looks at that word
-//! as at the other one, after it has said that it is copying: 5 holds for it as well.
+//! **The receiver's** is written to by the sender. Whether it may, and is, says the [`Gate`], which tells what something
+//! wrote over it from its states; the claims have no say in that. A receiver that has got its message closes the gate
+//! too, unless the sender has said that it is through: damaged claims may have given it blocks that are there.
+//!
+//! **The sender's** is read by the receiver, which says that it is copying ([`Copying`]) before it claims, until it has
+//! copied what it claimed. A sender that has closed the transfer and then seen the receiver pause has its memory back:
+//! whatever that had taken is copied, and it takes nothing more. (Something that writes over the words of that makes
+//! the receiver read what is not the message, as if it had written over the message.)
 //!
 //! # Memory ordering
 //!
-//! `direct-claim`: all changes and the look of 4 are read-modify-writes with Release and Acquire: who closes after the
-//! other has claimed or looked sees that it is copying. `direct-copying`: that it no longer is (Release by that side,
-//! Acquire by the other) says that its copies are over. What was copied is told by the layer above, through a ring.
+//! `direct-claim`: all changes are read-modify-writes with Release and Acquire: who closes after the other has claimed
+//! sees that it is copying. `direct-copying`: that it no longer is (Release by that side, Acquire by the other) says
+//! that its copies are over. `direct-gate`: see [`gate`]. What was copied is told by the layer above, through a ring.
 //!
 //! # Permission
 //!
@@ -53,17 +55,21 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
+pub mod gate;
+
+pub use gate::{Gate, Ticket};
+
 /// The most blocks of one transfer.
 pub const MAX_BLOCKS: u32 = 1 << 29;
 
 const CLOSED: u32 = 1 << 31;
 
-/// The shared words of one message under way. Zeroed memory is an open transfer.
+/// The shared words of one message under way. Zeroed memory is an open transfer, whose gate was never opened.
 #[repr(C, align(64))]
 pub struct Transfer {
     claims: AtomicU64,
-    /// The last message whose receiver wants nothing of it any more, by its number.
-    withdrawn: AtomicU64,
+    /// Whether the sender may write to the receiver's memory.
+    pub gate: Gate,
 }
 
 /// From which end a side takes blocks.
@@ -75,13 +81,40 @@ pub enum Side {
     Back,
 }
 
+/// One side of a message, which knows what it has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimant {
+    side: Side,
+    /// Its half of the claims.
+    half: u32,
+}
+
+/// A word of a transfer that no side can have written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DamagedTransfer {
+    /// The claims.
+    #[error("a direct message has claims {found:#x} where {expected:#x} are this side's")]
+    Claims {
+        /// The half of them that is this side's.
+        found: u32,
+        /// What this side has written there.
+        expected: u32,
+    },
+    /// The gate.
+    #[error("a direct message has a gate {found:#x}, which neither of its sides can have written")]
+    Gate {
+        /// The word.
+        found: u64,
+    },
+}
+
 impl Transfer {
     /// An open transfer, for use on the heap.
     pub fn new() -> Self {
-        Self { claims: AtomicU64::new(0), withdrawn: AtomicU64::new(0) }
+        Self { claims: AtomicU64::new(0), gate: Gate::new() }
     }
 
-    /// Makes the transfer ready for another message; the other side is then told, through a ring.
+    /// Makes the claims ready for another message; the other side is then told, through a ring.
     pub fn open(&self) {
         self.claims.store(0, Ordering::Relaxed);
     }
@@ -91,46 +124,65 @@ impl Transfer {
         left(self.claims.load(Ordering::Relaxed), total)
     }
 
-    /// Takes up to `wanted` of `total` blocks for `side`; empty if none are left.
+    /// Takes up to `wanted` of `total` blocks; empty if none are left.
+    ///
+    /// # Errors
+    ///
+    /// Something has written over the claims of this side.
     ///
     /// # Panics
     ///
     /// If there are more than [`MAX_BLOCKS`].
-    pub fn claim(&self, side: Side, wanted: u32, total: u32) -> Range<u32> {
+    pub fn claim(&self, by: &mut Claimant, wanted: u32, total: u32) -> Result<Range<u32>, DamagedTransfer> {
         let wanted = wanted.min(total);
         // SYNC direct-claim
-        let before = self.claims.fetch_add(u64::from(wanted) << side.shift(), Ordering::AcqRel);
-        granted(before, side, wanted, total)
+        let before = self.claims.fetch_add(u64::from(wanted) << by.side.shift(), Ordering::AcqRel);
+        by.granted(before, by.half.wrapping_add(wanted), wanted, total)
     }
 
-    /// Takes all of `total` blocks that are left for `side`, for good; empty if none are left.
+    /// Takes all of `total` blocks that are left, for good; empty if none are left.
+    ///
+    /// # Errors
+    ///
+    /// Something has written over the claims of this side.
     ///
     /// # Panics
     ///
     /// If there are more than [`MAX_BLOCKS`].
-    pub fn close(&self, side: Side, total: u32) -> Range<u32> {
+    pub fn close(&self, by: &mut Claimant, total: u32) -> Result<Range<u32>, DamagedTransfer> {
         // SYNC direct-claim
-        let before = self.claims.fetch_or(u64::from(CLOSED) << side.shift(), Ordering::AcqRel);
-        granted(before, side, total, total)
+        let before = self.claims.fetch_or(u64::from(CLOSED) << by.side.shift(), Ordering::AcqRel);
+        by.granted(before, by.half | CLOSED, total, total)
+    }
+}
+
+impl Claimant {
+    /// One that has asked for nothing of its message.
+    pub const fn new(side: Side) -> Self {
+        Self { side, half: 0 }
     }
 
-    /// Whether `side` has closed the transfer, asked while [`Copying`].
-    pub fn is_closed(&self, side: Side) -> bool {
-        // SYNC direct-claim: a load could be early.
-        let claims = self.claims.fetch_or(0, Ordering::AcqRel);
-        (claims >> side.shift()) as u32 & CLOSED != 0
-    }
-
-    /// The receiver of message `number`, which asks for no more blocks, wants none of the sender's either.
-    pub fn withdraw(&self, number: u64) {
-        // SYNC direct-claim
-        self.withdrawn.fetch_max(number, Ordering::AcqRel);
-    }
-
-    /// Whether message `number`, which uses the transfer, is withdrawn, asked while [`Copying`].
-    pub fn is_withdrawn(&self, number: u64) -> bool {
-        // SYNC direct-claim: a load could be early.
-        self.withdrawn.fetch_max(0, Ordering::AcqRel) >= number
+    /// What it gets that has asked for `wanted` blocks, which makes its half of the claims `after`. Whatever these say,
+    /// the range lies within the blocks.
+    fn granted(
+        &mut self,
+        claims: u64,
+        after: u32,
+        wanted: u32,
+        total: u32,
+    ) -> Result<Range<u32>, DamagedTransfer> {
+        assert!(total <= MAX_BLOCKS, "{total} blocks");
+        let expected = std::mem::replace(&mut self.half, after);
+        let found = (claims >> self.side.shift()) as u32;
+        if found != expected {
+            return Err(DamagedTransfer::Claims { found, expected });
+        }
+        let granted = wanted.min(left(claims, total));
+        let start = match self.side {
+            Side::Front => found.min(total - granted),
+            Side::Back => (total - granted).saturating_sub(found),
+        };
+        Ok(start..start + granted)
     }
 }
 
@@ -147,19 +199,6 @@ fn left(claims: u64, total: u32) -> u32 {
     let (front, back) = (claims as u32, (claims >> 32) as u32);
     let closed = (front | back) & CLOSED != 0;
     if closed { 0 } else { u64::from(total).saturating_sub(u64::from(front) + u64::from(back)) as u32 }
-}
-
-/// What a side gets that asks for `wanted` blocks. The claims come from shared memory: whatever they say, the range
-/// lies within the blocks.
-fn granted(claims: u64, side: Side, wanted: u32, total: u32) -> Range<u32> {
-    assert!(total <= MAX_BLOCKS, "{total} blocks");
-    let granted = wanted.min(left(claims, total));
-    let taken = (claims >> side.shift()) as u32;
-    let start = match side {
-        Side::Front => taken.min(total - granted),
-        Side::Back => (total - granted).saturating_sub(taken),
-    };
-    start..start + granted
 }
 
 impl Default for Transfer {
@@ -362,7 +401,7 @@ impl Remote {
 }
 
 #[cfg(not(loom))]
-crate::fixed_layout!(Transfer { claims, withdrawn });
+crate::fixed_layout!(Transfer { claims, gate });
 #[cfg(not(loom))]
 crate::fixed_layout!(Copying { 0 });
 
@@ -385,12 +424,12 @@ mod tests {
             asks in prop::collection::vec((any::<bool>(), 1..50u32), 0..100),
         ) {
             let transfer = Transfer::new();
+            let mut sides = [Side::Front, Side::Back].map(Claimant::new);
             let mut given = vec![0; total as usize];
             let rest = [(true, total), (false, total)];
             for (back, wanted) in asks.into_iter().chain(rest) {
-                let side = if back { Side::Back } else { Side::Front };
                 let left = transfer.left(total);
-                let blocks = transfer.claim(side, wanted, total);
+                let blocks = transfer.claim(&mut sides[usize::from(back)], wanted, total).unwrap();
                 prop_assert_eq!(blocks.len() as u32, wanted.min(left));
                 blocks.for_each(|block| given[block as usize] += 1);
             }
@@ -401,26 +440,48 @@ mod tests {
         #[test]
         fn closing_takes_the_rest(total in 0..50u32, front in 0..60u32, back in 0..60u32, first_back: bool) {
             let transfer = Transfer::new();
-            let pulled = transfer.claim(Side::Front, front, total).len();
-            let pushed = transfer.claim(Side::Back, back, total).len();
-            let (first, second) = if first_back { (Side::Back, Side::Front) } else { (Side::Front, Side::Back) };
-            prop_assert!(!transfer.is_closed(first));
-            let rest = transfer.close(first, total);
+            let mut sides = [Side::Front, Side::Back].map(Claimant::new);
+            let pulled = transfer.claim(&mut sides[0], front, total).unwrap().len();
+            let pushed = transfer.claim(&mut sides[1], back, total).unwrap().len();
+            if first_back {
+                sides.reverse();
+            }
+            let [first, second] = &mut sides;
+            let rest = transfer.close(first, total).unwrap();
             prop_assert_eq!(rest.len() + pulled + pushed, total as usize);
             prop_assert!(rest.is_empty() || rest.start == pulled as u32);
-            prop_assert!(transfer.is_closed(first) && !transfer.is_closed(second));
-            prop_assert!(transfer.close(second, total).is_empty() && transfer.left(total) == 0);
-            prop_assert!(transfer.claim(first, total, total).is_empty());
+            prop_assert!(transfer.close(second, total).unwrap().is_empty() && transfer.left(total) == 0);
+            prop_assert!(transfer.claim(first, total, total).unwrap().is_empty());
         }
 
-        /// Nonsense in the shared word gives blocks that exist.
+        /// Nonsense in the shared word is an error, or gives blocks that exist.
         #[test]
-        fn a_damaged_word_gives_no_stray_block(claims: u64, total in 0..=MAX_BLOCKS, wanted: u32, back: bool) {
+        fn a_damaged_word_gives_no_stray_block(
+            claims: u64, own: bool, total in 0..=MAX_BLOCKS, wanted: u32, back: bool,
+        ) {
             let transfer = Transfer::new();
+            let mut claimant = Claimant::new(if back { Side::Back } else { Side::Front });
+            if own {
+                claimant.half = (claims >> claimant.side.shift()) as u32;
+            }
             transfer.claims.store(claims, Ordering::Relaxed);
-            let side = if back { Side::Back } else { Side::Front };
-            let blocks = transfer.claim(side, wanted, total);
-            prop_assert!(blocks.start <= blocks.end && blocks.end <= total);
+            match transfer.claim(&mut claimant, wanted, total) {
+                Ok(blocks) => prop_assert!(blocks.start <= blocks.end && blocks.end <= total),
+                Err(_) => prop_assert!(!own),
+            }
+        }
+
+        /// Each bit of a side's half counts, whichever way it asks.
+        #[test]
+        fn damage_to_the_own_claims_is_an_error(asked in 0..50u32, bit in 0..32u32, back: bool, close: bool) {
+            let transfer = Transfer::new();
+            let mut claimant = Claimant::new(if back { Side::Back } else { Side::Front });
+            transfer.claim(&mut claimant, asked, 40).unwrap();
+            transfer.claims.fetch_xor(1 << bit << claimant.side.shift(), Ordering::Relaxed);
+            let outcome =
+                if close { transfer.close(&mut claimant, 40) } else { transfer.claim(&mut claimant, 1, 40) };
+            let (expected, found) = (asked.min(40), asked.min(40) ^ 1 << bit);
+            prop_assert_eq!(outcome, Err(DamagedTransfer::Claims { found, expected }));
         }
     }
 

@@ -25,6 +25,7 @@ pub mod distance;
 pub mod error;
 mod fingerprint;
 pub mod limit;
+mod mix;
 pub mod pool;
 pub mod ring;
 pub mod segment;
@@ -34,5 +35,6 @@ pub mod wait;
 
 pub use error::{BellError, SegmentError};
 pub use fingerprint::{Fingerprint, FixedLayout};
+pub use mix::mix;
 pub use segment::{Format, Segment, SegmentName, SharedLayout};
 pub use wait::{Backoff, Bell, Doorbell};

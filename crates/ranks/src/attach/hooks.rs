@@ -1,6 +1,7 @@
 //! What makes an unexpected end of this process visible, and ends it with its launcher.
 
 use std::fmt::Write;
+use std::os::fd::OwnedFd;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -38,6 +39,11 @@ pub(super) fn arm(attachment: Attachment) -> Result<(), AttachError> {
         }
     }));
     process::at_exit(note_exit).map_err(AttachError::system("install an exit handler"))
+}
+
+/// This process's way to its launcher, if it is a rank that has one.
+pub(super) fn control() -> Option<&'static OwnedFd> {
+    ATTACHMENT.get().filter(|attachment| is_this_process(attachment))?.control
 }
 
 /// Replaces this rank's last words.

@@ -1,9 +1,11 @@
-//! Ceasing to be a rank, in three ways.
+//! Ceasing to be a rank, in several ways.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::claim::Attachment;
 use super::hooks;
+use crate::error::Error;
+use crate::job::Job;
 use crate::last_words;
 use crate::launch::Record;
 use crate::layout::rank_state;
@@ -34,6 +36,13 @@ pub(crate) fn abort(attachment: &Attachment, code: i32, reason: &str) -> ! {
     attachment.job.control(attachment.rank).life.aborts.store(1, Relaxed);
     leave_failed(attachment, code, reason);
     std::process::exit(code)
+}
+
+/// Ends the job from within the library, where its segment is damaged in such a way that this process must not return
+/// to its user.
+pub(crate) fn abort_damaged(job: &'static Job, rank: usize, what: String) -> ! {
+    let attachment = Attachment { job, rank, control: hooks::control() };
+    abort(&attachment, 1, &Error::Damaged { what }.to_string())
 }
 
 /// The claim to be the first comes before the departure, since that makes others fail.

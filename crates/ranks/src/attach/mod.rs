@@ -19,4 +19,4 @@ pub use error::AttachError;
 #[cfg(fuzzing)]
 pub(crate) use hand_over::read_environment;
 pub(crate) use hooks::{hush_consequences, is_hushed, record_last_words};
-pub(crate) use leave::{abort, detach, fail, fail_with};
+pub(crate) use leave::{abort, abort_damaged, detach, fail, fail_with};

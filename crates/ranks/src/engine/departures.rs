@@ -85,6 +85,7 @@ impl Engine {
 
     /// Long messages that were matched and half sent can never be completed.
     fn fail_inflows(&mut self, rank: usize) {
+        self.close_gates_of(rank);
         let broken: Vec<_> = self.links[rank].inflows.values().filter_map(|inflow| inflow.receive).collect();
         self.links[rank].inflows.retain(|_, inflow| inflow.receive.is_none());
         for id in broken {

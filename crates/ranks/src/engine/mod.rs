@@ -196,3 +196,10 @@ impl Engine {
         engine
     }
 }
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Vectors of receives that are under way go with it.
+        self.close_all_gates();
+    }
+}

@@ -223,7 +223,8 @@ impl Engine {
         });
         if envelope::kind(body) == envelope::OFFER {
             let length = envelope.length;
-            let offer = payload.and_then(|bytes| Offer::from_bytes(bytes, self.job, source, length));
+            let origin = self.direct.origin(self.job.place(source));
+            let offer = payload.and_then(|bytes| Offer::from_bytes(bytes, origin, length));
             let (offer, key) =
                 offer.ok_or_else(|| format!("an offer from rank {source} that it cannot have made"))?;
             return Ok((offer.message, Some(Pull::new(offer, key, length)?)));

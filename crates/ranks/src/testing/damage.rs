@@ -12,6 +12,7 @@ use std::time::Duration;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use shm_core::board::{CELLS, Place, Topic};
+use shm_core::direct::Transfer;
 use shm_core::ring::{Cell, RingHeader};
 
 use super::watchdog;
@@ -153,12 +154,24 @@ fn write_over(job: &Job, script: &mut Script<'_>) {
     let first = script.below(words.len());
     let count = if script.byte() == 0 { script.below(64) } else { 1 };
     for at in (first..words.len()).take(count) {
-        // A rank that says for ever that it is copying is waited for until it is gone: nobody else would be.
-        let copying = geometry.control(one) + std::mem::offset_of!(RankControl, copying);
-        if !(copying..copying + 64).contains(&(area.start + at * 8)) {
+        if !is_spared(job, area.start + at * 8) {
             words[at].store(script.word(words[at].load(Relaxed)), Relaxed);
         }
     }
+}
+
+/// Words whose damage ends more than a rank that is a thread can end (`engine/direct/given_back.rs` has processes).
+fn is_spared(job: &Job, place: usize) -> bool {
+    let geometry = job.geometry();
+    (0..RANKS).any(|rank| {
+        // A rank that says for ever that it is copying is waited for until it is gone: nobody else would be.
+        let copying = geometry.control(rank) + std::mem::offset_of!(RankControl, copying);
+        // A rank that does not know whether somebody writes to its memory ends its process.
+        let transfers = geometry.transfers(rank);
+        let gate = std::mem::offset_of!(Transfer, gate)..size_of::<Transfer>();
+        let is_gate = || gate.contains(&((place - transfers.start) % size_of::<Transfer>()));
+        (copying..copying + 64).contains(&place) || transfers.contains(&place) && is_gate()
+    })
 }
 
 /// The words of a cell.

@@ -18,7 +18,12 @@
 //! 2. What one side has not pulled the other pushes, once it is invited: each knows from its own count and the other's
 //!    cell when all is there. A receiver that invites does so before PULLED; if it does not, it wants no more.
 //! 3. A receiver that does not reach the sender's memory answers MATCH: then the message goes through the pool.
+//! 4. A receiver that has invited lets go of its buffer, on whatever path, only after PUSHED, or after it has closed the
+//!    gate (`close_gate`): words of shared memory that something may have written over decide nothing about it. Where
+//!    even the gate is damaged, the process ends with its buffer.
 
+#[cfg(test)]
+mod given_back;
 mod pull;
 mod push;
 
@@ -26,12 +31,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
 use std::time::Duration;
 
-use shm_core::Backoff;
-use shm_core::direct::{MAX_BLOCKS, Transfer};
+use shm_core::direct::{DamagedTransfer, MAX_BLOCKS, Ticket, Transfer};
 use shm_core::distance::Distance;
+use shm_core::mix;
 
 pub(crate) use self::pull::Pull;
 pub(super) use self::push::Push;
@@ -60,6 +64,8 @@ pub(super) struct Direct {
     from_afar: u64,
     /// Both sides have processors of their own: sharing the work saves time.
     share: bool,
+    /// The job's number, read once: what happens to the segment later changes no seal.
+    job: u64,
     /// This rank's transfers that no message uses; `None` before its first offer.
     free: Option<Vec<u32>>,
     /// Messages that are pulled, by sender and number, in the order in which they were matched.
@@ -69,6 +75,9 @@ pub(super) struct Direct {
     /// Offers made so far.
     offers: u64,
 }
+
+/// What came of one turn of a message.
+type Turn = std::result::Result<io::Result<()>, DamagedTransfer>;
 
 /// Where a message lies, as its sender says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,21 +104,26 @@ impl Offer {
         bytes
     }
 
-    /// Reads the payload of an OFFER cell of `sender`, of a message of `length` bytes; `None` if it is none.
-    pub(super) fn from_bytes(bytes: &[u8], job: &Job, sender: usize, length: u64) -> Option<(Self, Key)> {
+    /// Reads the payload of an OFFER cell of the sender with this [`Direct::origin`], of a message of `length` bytes;
+    /// `None` if it is none.
+    pub(super) fn from_bytes(bytes: &[u8], origin: u64, length: u64) -> Option<(Self, Key)> {
         let word = |range: Range<usize>| Some(u32::from_le_bytes(bytes.get(range)?.try_into().ok()?));
         let long = |range: Range<usize>| Some(u64::from_le_bytes(bytes.get(range)?.try_into().ok()?));
         let (message, transfer) = (word(0..4)?, word(4..8)?);
         let offer = Self { message, transfer, address: long(8..16)?, serial: long(16..24)? };
-        let key = offer.key(job, sender, length);
+        let key = offer.key(origin, length);
         let genuine = long(24..OFFER_BYTES)? == key.seal(OFFER, message, offer.address);
         (genuine && (transfer as usize) < TRANSFERS).then_some((offer, key))
     }
 
     /// What the cells of this message are sealed with.
-    fn key(&self, job: &Job, sender: usize, length: u64) -> Key {
-        let start = job.header().job.load(Relaxed) ^ sender as u64;
-        Key([self.serial, self.transfer.into(), length].into_iter().fold(start, mix))
+    fn key(&self, origin: u64, length: u64) -> Key {
+        Key([self.serial, self.transfer.into(), length].into_iter().fold(origin, mix))
+    }
+
+    /// What the gate of this message knows it by.
+    fn ticket(&self, origin: u64) -> Ticket {
+        Ticket::new(origin ^ u64::from(self.transfer) << 32, self.serial)
     }
 }
 
@@ -143,25 +157,23 @@ impl Key {
     }
 }
 
-/// Spreads every bit of both over the result (the finaliser of SplitMix64).
-fn mix(state: u64, word: u64) -> u64 {
-    let sum = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let once = (sum ^ sum >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let twice = (once ^ once >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    twice ^ twice >> 31
-}
-
 impl Direct {
     pub(super) fn new(job: &Job, share: bool) -> Self {
-        let from = job.direct_from();
+        let (from, free, pulls, pushes) = (job.direct_from(), None, VecDeque::new(), Vec::new());
         let from_afar = if share { from.min(job.direct_from_afar()) } else { from };
-        Self { from, from_afar, share, free: None, pulls: VecDeque::new(), pushes: Vec::new(), offers: 0 }
+        let job = job.header().job.load(Relaxed);
+        Self { from, from_afar, share, job, free, pulls, pushes, offers: 0 }
     }
 
     /// Whether a message of `length` bytes to a receiver at this distance is copied directly.
     fn serves(&self, length: u64, distance: Option<&Distance>) -> bool {
         let is_far = distance.is_some_and(Distance::is_far);
         length >= if is_far { self.from_afar } else { self.from }
+    }
+
+    /// What the sender at `place` makes keys and tickets from.
+    pub(super) fn origin(&self, place: usize) -> u64 {
+        self.job ^ (place as u64) << 48
     }
 
     /// Whether there is nothing to copy.
@@ -186,6 +198,7 @@ impl Direct {
     pub(super) fn take_over(&mut self, before: &mut Self) {
         self.free = before.free.take();
         self.offers = before.offers;
+        self.job = before.job;
     }
 
     /// The rank has left: nothing of it can be pulled.
@@ -204,23 +217,16 @@ impl Engine {
         }
     }
 
-    /// The end of a process is told by its departure; nothing else may happen to memory that has been reached once.
-    fn copy_failed(&mut self, rank: usize, error: &io::Error) -> Result<()> {
-        match error.raw_os_error() {
-            Some(libc::ESRCH) => Ok(()),
-            _ => Err(self.damaged(format!("the memory of rank {rank} cannot be reached any more: {error}"))),
-        }
-    }
-
-    /// Blocks until `rank` has finished the copy that it was at, or has left.
-    fn await_pause(&self, rank: usize) {
-        let copying = &self.job.control(rank).copying;
-        let earlier = copying.state();
-        let mut backoff = Backoff::new(SPINS, YIELDS);
-        while !copying.has_paused(earlier) && self.departure(rank).is_none() {
-            if !backoff.snooze() {
-                thread::sleep(PAUSE);
+    /// A turn with `rank` has not come to its end. That of a process is told by its departure; nothing else may happen to
+    /// memory that has been reached once.
+    fn turn_failed(&mut self, rank: usize, turn: Turn) -> Result<()> {
+        match turn {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            Ok(Err(error)) => {
+                Err(self.damaged(format!("the memory of rank {rank} cannot be reached any more: {error}")))
             }
+            Err(damage) => Err(self.damaged(format!("{damage} (with rank {rank})"))),
         }
     }
 }
@@ -260,9 +266,8 @@ mod tests {
 
     #[test]
     fn a_seal_belongs_to_one_cell_of_one_message() {
-        let job = crate::launch::in_process(1).unwrap();
         let offer = Offer { message: 3, transfer: 5, address: 0x7fff_0000, serial: 7 };
-        let key = offer.key(&job, 1, 100_000);
+        let key = offer.key(1, 100_000);
         let seal = key.seal(INVITE, 3, 0x1234_5000);
         let check = |key: Key, kind, message, value| key.check(seal, kind, 1, message, value);
         assert_eq!(check(key, INVITE, 3, 0x1234_5000), Ok(()));
@@ -271,22 +276,21 @@ mod tests {
         assert!(check(key, INVITE, 3, 0x1234_6000).is_err());
         // The same numbers come again with later messages.
         let others = [
-            Offer { serial: 8, ..offer }.key(&job, 1, 100_000),
-            Offer { transfer: 6, ..offer }.key(&job, 1, 100_000),
-            offer.key(&job, 2, 100_000),
-            offer.key(&job, 1, 100_001),
+            Offer { serial: 8, ..offer }.key(1, 100_000),
+            Offer { transfer: 6, ..offer }.key(1, 100_000),
+            offer.key(2, 100_000),
+            offer.key(1, 100_001),
         ];
         others.into_iter().for_each(|other| assert!(check(other, INVITE, 3, 0x1234_5000).is_err()));
     }
 
     #[test]
     fn an_offer_is_read_as_it_was_written_or_not_at_all() {
-        let job = crate::launch::in_process(1).unwrap();
-        let (sender, length) = (2, 100_000);
-        let read = |bytes: &[u8]| Offer::from_bytes(bytes, &job, sender, length);
+        let (origin, length) = (2, 100_000);
+        let read = |bytes: &[u8]| Offer::from_bytes(bytes, origin, length);
         let transfer = TRANSFERS as u32 - 1;
         let offer = Offer { message: 3, transfer, address: 0x7fff_1234_5678_9abc, serial: 7 };
-        let key = offer.key(&job, sender, length);
+        let key = offer.key(origin, length);
         let bytes = offer.to_bytes(key);
         assert_eq!(read(&bytes), Some((offer, key)));
         assert_eq!(read(&bytes[..OFFER_BYTES - 1]), None);
@@ -295,9 +299,9 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(read(&damaged), None, "bit {bit}");
         }
-        assert_eq!(Offer::from_bytes(&bytes, &job, sender, length - 1), None);
-        assert_eq!(Offer::from_bytes(&bytes, &job, sender + 1, length), None);
+        assert_eq!(Offer::from_bytes(&bytes, origin, length - 1), None);
+        assert_eq!(Offer::from_bytes(&bytes, origin + 1, length), None);
         let stray = Offer { transfer: TRANSFERS as u32, ..offer };
-        assert_eq!(read(&stray.to_bytes(stray.key(&job, sender, length))), None);
+        assert_eq!(read(&stray.to_bytes(stray.key(origin, length))), None);
     }
 }

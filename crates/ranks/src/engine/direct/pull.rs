@@ -1,8 +1,14 @@
 //! The receiver's side of a direct message.
 
-use shm_core::direct::Side;
+use std::thread;
 
-use super::{BLOCKS_PER_TURN, Key, Offer, SHARED_BLOCKS, blocks_of, bytes_of, fair_share};
+use shm_core::Backoff;
+use shm_core::direct::{Claimant, Remote, Side};
+
+use super::{
+    BLOCKS_PER_TURN, Key, Offer, PAUSE, SHARED_BLOCKS, SPINS, Turn, YIELDS, blocks_of, bytes_of, fair_share,
+};
+use crate::attach;
 use crate::engine::buffer::Incoming;
 use crate::engine::link::{Answer, Link};
 use crate::engine::{Engine, OperationId};
@@ -15,9 +21,12 @@ pub(crate) struct Pull {
     offer: Offer,
     key: Key,
     blocks: u32,
+    claimant: Claimant,
     /// Blocks that this rank has copied, or does without.
     pulled: u32,
     invited: bool,
+    /// Invited, and neither through nor kept out since: the sender may write to the buffer.
+    lent: bool,
 }
 
 impl Pull {
@@ -25,7 +34,8 @@ impl Pull {
     pub(in crate::engine) fn new(offer: Offer, key: Key, length: u64) -> std::result::Result<Self, String> {
         let blocks = blocks_of(length).filter(|&blocks| blocks > 0);
         let blocks = blocks.ok_or_else(|| format!("{length} bytes are offered directly"))?;
-        Ok(Self { offer, key, blocks, pulled: 0, invited: false })
+        let claimant = Claimant::new(Side::Front);
+        Ok(Self { offer, key, blocks, claimant, pulled: 0, invited: false, lent: false })
     }
 }
 
@@ -56,6 +66,7 @@ impl Engine {
         let Some(receive) = inflow.receive.and_then(|id| self.receives.get_mut(id)) else { return };
         let (Some(pull), Some(address)) = (&mut inflow.pull, receive.buffer.address()) else { return };
         if !std::mem::replace(&mut pull.invited, true) {
+            pull.lent = true;
             let key = pull.key;
             self.answer(source, Answer::Invite { message, address, key });
         }
@@ -73,19 +84,17 @@ impl Engine {
         let transfer = &self.job.transfers(source)[pull.offer.transfer as usize];
         let share = pull.invited && self.direct.pushes.is_empty();
         let wanted = if share { fair_share(pull.pulled, pull.blocks, transfer) } else { BLOCKS_PER_TURN };
-        let mut copied = Ok(());
-        self.job.control(self.rank).copying.during(|| {
-            let blocks = transfer.claim(Side::Front, wanted, pull.blocks);
+        let turn = self.job.control(self.rank).copying.during(|| -> Turn {
+            let blocks = transfer.claim(&mut pull.claimant, wanted, pull.blocks)?;
+            pull.pulled += blocks.len() as u32;
             let range = bytes_of(&blocks, length);
             let address = pull.offer.address.wrapping_add(range.start as u64);
-            if let Some(piece) = receive.as_mut().and_then(|receive| receive.buffer.piece(range)) {
-                copied = memory.read(address, piece);
-            }
-            pull.pulled += blocks.len() as u32;
+            let piece = receive.as_mut().and_then(|receive| receive.buffer.piece(range));
+            Ok(piece.map_or(Ok(()), |piece| memory.read(address, piece)))
         });
-        if let Err(error) = copied {
+        if !matches!(turn, Ok(Ok(()))) {
             self.direct.pulls.pop_front();
-            return self.copy_failed(source, &error);
+            return self.turn_failed(source, turn);
         }
         if transfer.left(pull.blocks) == 0 {
             // What is left goes out from elsewhere if the sender has taken its memory back.
@@ -102,9 +111,13 @@ impl Engine {
     /// Nothing of the message is left to be claimed.
     fn end_pulling(&mut self, source: usize, message: u32) {
         let Some(inflow) = self.links[source].inflows.get_mut(&message) else { return };
-        let Some(Pull { key, pulled, blocks, invited, .. }) = inflow.pull else { return };
+        let Some(Pull { key, pulled, blocks, invited, lent, .. }) = inflow.pull else { return };
         if pulled == blocks || !invited {
             inflow.received = inflow.envelope.length;
+            if lent {
+                // With damaged claims the sender could be at blocks that are here.
+                self.close_gate(source, message);
+            }
         }
         self.answer(source, Answer::Pulled { message, blocks: pulled, key });
         self.end_inflow_if_complete(source, message);
@@ -119,17 +132,22 @@ impl Engine {
         seal: u64,
     ) -> std::result::Result<(), String> {
         let inflow = self.links[source].inflows.get_mut(&message);
-        let inflow = inflow.and_then(|inflow| Some((inflow.pull.filter(|pull| pull.invited)?, inflow)));
-        let Some((Pull { key, pulled, blocks: total, .. }, inflow)) = inflow else {
+        let pull = inflow.and_then(|inflow| {
+            let pull = inflow.pull.as_mut().filter(|pull| pull.invited)?;
+            Some((pull, &mut inflow.received, inflow.envelope.length))
+        });
+        let Some((pull, received, length)) = pull else {
             return Err(format!("rank {source} pushes message {message}, to which it is not invited"));
         };
+        let Pull { key, pulled, blocks: total, .. } = *pull;
         key.check(seal, PUSHED, source, message, blocks.into())?;
+        pull.lent = false;
         if u64::from(pulled) + u64::from(blocks) != u64::from(total) {
             return Err(format!(
                 "rank {source} has pushed {blocks} of {total} blocks, {pulled} are this side's"
             ));
         }
-        inflow.received = inflow.envelope.length;
+        *received = length;
         if !self.stop_pulling(source, message) {
             self.end_inflow_if_complete(source, message);
         }
@@ -149,33 +167,80 @@ impl Engine {
     /// Makes sure that nobody writes to the buffer of a receive that is given up. True if the buffer has to stay for
     /// that, where the engine owns it.
     pub(in crate::engine) fn take_back_buffer(&mut self, id: OperationId) -> bool {
-        let Some((source, message, pull)) = self.pull_of(id) else { return false };
+        let Some((source, message)) = self.pull_of(id) else { return false };
         if self.receives.get(id).is_some_and(|receive| matches!(receive.buffer, Incoming::Owned(_))) {
             return true;
         }
-        let transfer = &self.job.transfers(source)[pull.offer.transfer as usize];
-        if !self.direct.pulls.contains(&(source, message)) {
-            // The sender was told that nothing more is pulled: the transfer may be another message's by now.
-            transfer.withdraw(pull.offer.serial);
-            self.await_pause(source);
-            return false;
+        if self.direct.pulls.contains(&(source, message)) {
+            // Else the sender was told that nothing more is pulled: the claims may be another message's by now.
+            self.take_rest(source, message);
         }
-        let pulled = pull.pulled + transfer.close(Side::Front, pull.blocks).len() as u32;
-        self.await_pause(source);
-        let inflow = self.links[source].inflows.get_mut(&message);
-        if let Some(pull) = inflow.and_then(|inflow| inflow.pull.as_mut()) {
-            pull.pulled = pulled;
-        }
+        self.close_gate(source, message);
         self.stop_pulling(source, message);
         false
     }
 
-    /// The direct message that a receive is getting: its sender, its number, and what is known of it.
-    fn pull_of(&self, id: OperationId) -> Option<(usize, u32, Pull)> {
+    /// Takes what nobody has of a message that is not wanted.
+    fn take_rest(&mut self, source: usize, message: u32) {
+        let inflow = self.links[source].inflows.get_mut(&message);
+        let Some(pull) = inflow.and_then(|inflow| inflow.pull.as_mut()) else { return };
+        let transfer = &self.job.transfers(source)[pull.offer.transfer as usize];
+        match transfer.close(&mut pull.claimant, pull.blocks) {
+            Ok(rest) => pull.pulled += rest.len() as u32,
+            // Whoever waits next hears of it.
+            Err(damage) => drop(self.damaged(format!("{damage} (with rank {source})"))),
+        }
+    }
+
+    /// Makes sure that the sender of a message does not write to its buffer, and will not. Blocks while it does: for one
+    /// of its turns, or until it has left. Ends the process if damage keeps this rank from knowing.
+    fn close_gate(&mut self, source: usize, message: u32) {
+        let inflow = self.links[source].inflows.get_mut(&message);
+        let Some(pull) = inflow.and_then(|inflow| inflow.pull.as_mut()) else { return };
+        if !std::mem::replace(&mut pull.lent, false) {
+            return;
+        }
+        let offer = pull.offer;
+        let ticket = offer.ticket(self.direct.origin(self.job.place(source)));
+        let gate = &self.job.transfers(source)[offer.transfer as usize].gate;
+        let mut backoff = Backoff::new(SPINS, YIELDS);
+        loop {
+            match gate.close(ticket) {
+                Ok(true) => return,
+                _ if self.is_gone(source, offer.address) => return,
+                Ok(false) if backoff.snooze() => {}
+                Ok(false) => thread::sleep(PAUSE),
+                Err(damage) => {
+                    attach::abort_damaged(self.job, self.rank, format!("{damage} (with rank {source})"))
+                }
+            }
+        }
+    }
+
+    /// Whether the process of `rank` is gone, and not just said to be: nothing is at `address` any more, where it had
+    /// a message.
+    fn is_gone(&mut self, rank: usize, address: u64) -> bool {
+        let is_there = |memory: Remote| memory.read(address, &mut [0]).is_ok();
+        self.departure(rank).is_some() && !self.links[rank].memory(self.job, rank).is_some_and(is_there)
+    }
+
+    /// Does [`Engine::close_gate`] for all messages of `source`, which has left.
+    pub(in crate::engine) fn close_gates_of(&mut self, source: usize) {
+        let messages: Vec<u32> = self.links[source].inflows.keys().copied().collect();
+        messages.into_iter().for_each(|message| self.close_gate(source, message));
+    }
+
+    /// Does it for all messages.
+    pub(in crate::engine) fn close_all_gates(&mut self) {
+        (0..self.links.len()).for_each(|source| self.close_gates_of(source));
+    }
+
+    /// The direct message that a receive is getting: its sender and its number.
+    fn pull_of(&self, id: OperationId) -> Option<(usize, u32)> {
         let of_link = |(source, link): (usize, &Link)| {
             let mut inflows = link.inflows.iter();
             inflows.find_map(|(&message, inflow)| {
-                (inflow.receive == Some(id)).then_some((source, message, inflow.pull?))
+                (inflow.receive == Some(id) && inflow.pull.is_some()).then_some((source, message))
             })
         };
         self.links.iter().enumerate().find_map(of_link)

@@ -6,12 +6,17 @@
 //! too: one that is damaged is an error, not a stray write.
 #![allow(unsafe_code)]
 
+use std::io;
 use std::ops::Range;
+use std::thread;
 
-use shm_core::direct::{Side, Transfer};
+use shm_core::Backoff;
+use shm_core::direct::{Claimant, DamagedTransfer, Side, Ticket, Transfer};
 use shm_core::ring::Producer;
 
-use super::{BLOCKS_PER_TURN, Key, OFFER_BYTES, Offer, blocks_of, bytes_of, fair_share};
+use super::{
+    BLOCKS_PER_TURN, Key, OFFER_BYTES, Offer, PAUSE, SPINS, Turn, YIELDS, blocks_of, bytes_of, fair_share,
+};
 use crate::engine::buffer::Outgoing;
 use crate::engine::link::Answer;
 use crate::engine::send::SendState;
@@ -25,16 +30,16 @@ use crate::layout::TRANSFERS;
 pub(in crate::engine) struct Push {
     /// This rank's number of the shared word.
     transfer: u32,
-    /// Which offer of this rank it is.
-    serial: u64,
+    pub(super) ticket: Ticket,
     key: Key,
     blocks: u32,
+    claimant: Claimant,
     /// Where the receiver wants it, once it has invited this rank.
     target: Option<u64>,
     /// Blocks that this rank has taken with its memory, and pushes from elsewhere.
     claimed: Range<u32>,
     /// Blocks that have been.
-    pushed: u32,
+    pub(super) pushed: u32,
     /// Whether the receiver knows that.
     told: bool,
     /// Blocks that the receiver has pulled, once it pulls no more.
@@ -42,24 +47,53 @@ pub(in crate::engine) struct Push {
 }
 
 impl Push {
-    fn new(Offer { transfer, serial, .. }: Offer, key: Key, blocks: u32) -> Self {
-        let (claimed, pushed, told) = (0..0, 0, false);
-        Self { transfer, serial, key, blocks, target: None, claimed, pushed, told, pulled: None }
+    fn new(transfer: u32, ticket: Ticket, key: Key, blocks: u32) -> Self {
+        Self {
+            transfer,
+            ticket,
+            key,
+            blocks,
+            claimant: Claimant::new(Side::Back),
+            target: None,
+            claimed: 0..0,
+            pushed: 0,
+            told: false,
+            pulled: None,
+        }
     }
 
     pub(super) fn transfer(&self) -> u32 {
         self.transfer
     }
 
-    /// The blocks of the next turn, and whether the receiver still wants them.
-    fn take(&mut self, transfer: &Transfer, wanted: u32) -> (Range<u32>, bool) {
+    /// One turn: `write` copies these bytes of the message to that address, unless the receiver does without them.
+    fn turn(
+        &mut self,
+        transfer: &Transfer,
+        length: u64,
+        write: impl FnOnce(u64, Range<usize>) -> io::Result<()>,
+    ) -> Turn {
+        let blocks = self.take(transfer)?;
+        if blocks.is_empty() {
+            return Ok(Ok(()));
+        }
+        let range = bytes_of(&blocks, length);
+        let address = self.target.unwrap_or(0).wrapping_add(range.start as u64);
+        let written = transfer.gate.during(self.ticket, || write(address, range))?;
+        self.pushed += blocks.len() as u32;
+        Ok(written.unwrap_or(Ok(())))
+    }
+
+    /// The blocks of the next turn.
+    fn take(&mut self, transfer: &Transfer) -> std::result::Result<Range<u32>, DamagedTransfer> {
         if self.claimed.is_empty() {
-            return (transfer.claim(Side::Back, wanted, self.blocks), true);
+            let wanted = fair_share(self.pushed, self.blocks, transfer);
+            return transfer.claim(&mut self.claimant, wanted, self.blocks);
         }
         let start = self.claimed.end - BLOCKS_PER_TURN.min(self.claimed.len() as u32);
         let turn = start..self.claimed.end;
         self.claimed.end = start;
-        (turn, !transfer.is_closed(Side::Front) && !transfer.is_withdrawn(self.serial))
+        Ok(turn)
     }
 
     /// Whether the payload is out of the buffer.
@@ -87,8 +121,10 @@ impl Engine {
         let send = self.sends.get_mut(id)?;
         let address = send.payload.bytes().as_ptr().expose_provenance() as u64;
         let offer = Offer { message: id, transfer, address, serial: self.direct.offers };
-        let key = offer.key(self.job, self.rank, length);
-        send.push = Some(Push::new(offer, key, blocks));
+        let origin = self.direct.origin(self.job.place(self.rank));
+        let (key, ticket) = (offer.key(origin, length), offer.ticket(origin));
+        self.job.transfers(self.rank)[transfer as usize].gate.open(ticket);
+        send.push = Some(Push::new(transfer, ticket, key, blocks));
         Some(offer.to_bytes(key))
     }
 
@@ -163,22 +199,14 @@ impl Engine {
         let memory = self.links[destination].memory(self.job, destination);
         let (Some(push), Some(memory)) = (&mut send.push, memory) else { return Ok(()) };
         let transfer = &self.job.transfers(self.rank)[push.transfer as usize];
-        let wanted = fair_share(push.pushed, push.blocks, transfer);
-        let mut copied = Ok(());
-        self.job.control(self.rank).copying.during(|| {
-            let (blocks, open) = push.take(transfer, wanted);
-            let range = bytes_of(&blocks, length);
-            let address = push.target.unwrap_or(0).wrapping_add(range.start as u64);
-            if open {
-                // SAFETY: the receiver has given `target` as the beginning of a buffer for the whole message, and
-                // leaves these blocks alone until it is told that they are there, or has closed the transfer and seen
-                // this rank pause.
-                copied = unsafe { memory.write(address, &send.payload.bytes()[range]) };
-            }
-            push.pushed += blocks.len() as u32;
+        let payload = &send.payload;
+        let turn = push.turn(transfer, length, |address, range| {
+            // SAFETY: the receiver has given the address of a buffer for the whole message. It lets nobody at these
+            // blocks until it is told that they are there, or has closed the gate, through which this goes.
+            unsafe { memory.write(address, &payload.bytes()[range]) }
         });
-        if let Err(error) = copied {
-            return self.copy_failed(destination, &error);
+        if !matches!(turn, Ok(Ok(()))) {
+            return self.turn_failed(destination, turn);
         }
         if transfer.left(push.blocks) == 0 {
             self.settle_push(destination, id);
@@ -208,10 +236,25 @@ impl Engine {
         let Some(send) = self.sends.get_mut(id) else { return };
         let (destination, Outgoing::Borrowed(_)) = (send.destination, &send.payload) else { return };
         let Some(push) = &mut send.push else { return };
-        let rest = self.job.transfers(self.rank)[push.transfer as usize].close(Side::Back, push.blocks);
-        if !rest.is_empty() {
-            push.claimed = rest;
+        let transfer = &self.job.transfers(self.rank)[push.transfer as usize];
+        match transfer.close(&mut push.claimant, push.blocks) {
+            Ok(rest) if rest.is_empty() => {}
+            Ok(rest) => push.claimed = rest,
+            // Whoever waits next hears of it.
+            Err(damage) => drop(self.damaged(format!("{damage} (with rank {destination})"))),
         }
         self.await_pause(destination);
+    }
+
+    /// Blocks until `rank` has finished pulling what it was at, or has left.
+    fn await_pause(&self, rank: usize) {
+        let copying = &self.job.control(rank).copying;
+        let earlier = copying.state();
+        let mut backoff = Backoff::new(SPINS, YIELDS);
+        while !copying.has_paused(earlier) && self.departure(rank).is_none() {
+            if !backoff.snooze() {
+                thread::sleep(PAUSE);
+            }
+        }
     }
 }
