@@ -49,7 +49,7 @@ pub(crate) fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
-/// Copies private memory as fast as shared memory is copied (see [`crate::copy`]).
+/// Copies private memory as fast as shared memory is copied (see `copy.rs`).
 ///
 /// # Panics
 ///
