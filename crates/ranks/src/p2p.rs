@@ -178,8 +178,8 @@ impl World {
         self.check_destination(to, caller)?;
         let mut engine = self.engine.borrow_mut();
         let site = engine.call_sites.intern(caller.at);
-        let envelope = self.envelope(self.context, bytes.len(), content, to.tag, mode, site);
-        if engine.try_short(to.rank, &envelope, bytes) {
+        let envelope = || self.envelope(self.context, bytes.len(), content, to.tag, mode, site);
+        if engine.try_short(to.rank, self.flags(mode), bytes, envelope) {
             return engine.progress_now_and_then();
         }
         drop(engine);
@@ -238,6 +238,13 @@ impl World {
         }
     }
 
+    /// The flags of a message that is sent in this mode.
+    #[inline]
+    pub(crate) fn flags(&self, mode: Mode) -> u16 {
+        let synchronous = if mode == Mode::Synchronous { FLAG_SYNCHRONOUS } else { 0 };
+        synchronous | self.message_flags
+    }
+
     /// The header of a message.
     #[inline]
     pub(crate) fn envelope(
@@ -253,9 +260,8 @@ impl World {
             Content::Elements(hash) => (hash, 0),
             Content::Object => (0, FLAG_OBJECT),
         };
-        let synchronous = if mode == Mode::Synchronous { FLAG_SYNCHRONOUS } else { 0 };
         Envelope {
-            flags: object | synchronous | self.message_flags,
+            flags: object | self.flags(mode),
             context,
             source: self.rank() as u16,
             call_site,

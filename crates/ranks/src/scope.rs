@@ -170,13 +170,12 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let content = Content::Elements(type_hash::<T>());
         let to = to.into();
         world.check_destination(to, caller)?;
-        let length = size_of_val(data);
-        let bytes = bytemuck::cast_slice(data);
+        let bytes: &[u8] = bytemuck::cast_slice(data);
         let mut engine = world.engine.borrow_mut();
         let (context, mode) = (world.context, Mode::Standard);
         let site = engine.call_sites.intern(caller.at);
-        let envelope = world.envelope(context, length, content, to.tag, mode, site);
-        if engine.try_short(to.rank, &envelope, bytes) {
+        let envelope = || world.envelope(context, bytes.len(), content, to.tag, mode, site);
+        if engine.try_short(to.rank, world.flags(mode), bytes, envelope) {
             return Ok(self.complete(()));
         }
         drop(engine);

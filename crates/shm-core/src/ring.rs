@@ -242,6 +242,21 @@ impl<'a> Producer<'a> {
     // What the caller has in registers must not go through memory on its way to the cell.
     #[inline(always)]
     pub fn try_push(&mut self, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) -> Result<(), Full> {
+        self.try_push_with(payload, || (kind, words))
+    }
+
+    /// [`Producer::try_push`] of a header that is asked for when there is room for it: what it is made of need not be kept
+    /// meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// As [`Producer::try_push`].
+    #[inline(always)]
+    pub fn try_push_with(
+        &mut self,
+        payload: &[u8],
+        header: impl FnOnce() -> (u16, [u64; CELL_WORDS]),
+    ) -> Result<(), Full> {
         if !self.has_room() {
             return Err(Full);
         }
@@ -253,6 +268,7 @@ impl<'a> Producer<'a> {
         } else {
             self.push_bytes(payload)?;
         }
+        let (kind, words) = header();
         // SAFETY: as above.
         cell.words.with_mut(|place| unsafe { place.write(words) });
         // SYNC ring-publish

@@ -24,13 +24,19 @@ pub(crate) enum Now {
 
 impl Engine {
     /// The short way: nothing waits before this message, and it fits into the ring.
-    // The envelope must not go through memory on its way to the cell (see `Envelope`): so it is given to nobody by
-    // reference, not even for longer messages.
+    // The envelope must not go through memory on its way to the cell (see `Envelope`): so it is made when the cell is
+    // there, and given to nobody by reference. It has these flags, and the payload's length.
     #[inline(always)]
-    pub(crate) fn try_short(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        self.may_be_eager(destination, envelope)
+    pub(crate) fn try_short(
+        &mut self,
+        destination: usize,
+        flags: u16,
+        payload: &[u8],
+        envelope: impl FnOnce() -> Envelope,
+    ) -> bool {
+        self.may_be_eager(destination, flags)
             && payload.len() < self.ring_below
-            && self.push_now(destination, envelope, payload)
+            && self.push_now(destination, payload, envelope)
     }
 
     /// Sends a message at once if it is eager and nobody watches.
@@ -40,29 +46,33 @@ impl Engine {
 
     /// Sends a message at once if it is eager: through the ring or in a chunk.
     pub(super) fn send_at_once(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
-        self.may_be_eager(destination, envelope)
+        self.may_be_eager(destination, envelope.flags)
             && match payload.len() <= self.ring_limit {
-                true => self.push_now(destination, envelope, payload),
+                true => self.push_now(destination, payload, || *envelope),
                 false => self.try_lend(destination, envelope, payload),
             }
     }
 
     /// Whether nothing waits before this message, and nobody waits for its match.
     #[inline(always)]
-    fn may_be_eager(&self, destination: usize, envelope: &Envelope) -> bool {
-        self.links[destination].queue.is_empty() && envelope.flags & FLAG_SYNCHRONOUS == 0
+    fn may_be_eager(&self, destination: usize, flags: u16) -> bool {
+        self.links[destination].queue.is_empty() && flags & FLAG_SYNCHRONOUS == 0
     }
 
     /// Sends a message through the ring, if there is room for it.
     #[inline(always)]
-    fn push_now(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+    fn push_now(&mut self, destination: usize, payload: &[u8], envelope: impl FnOnce() -> Envelope) -> bool {
         let link = &mut self.links[destination];
-        let has_credit = link.has_credit(envelope.length, self.unexpected_bound);
+        let has_credit = link.has_credit(payload.len() as u64, self.unexpected_bound);
         let Some(producer) = &mut link.producer else { return false };
-        if !has_credit || producer.try_push(EAGER | envelope.flags, envelope.words(), payload).is_err() {
+        let header = || {
+            let envelope = envelope();
+            (EAGER | envelope.flags, envelope.words())
+        };
+        if !has_credit || producer.try_push_with(payload, header).is_err() {
             return false;
         }
-        link.charged += charge(envelope.length);
+        link.charged += charge(payload.len() as u64);
         link.wake();
         self.short_ways = self.short_ways.wrapping_add(1);
         true
