@@ -121,7 +121,7 @@ impl<'w> Collective<'w> {
     /// What a rank shows of a long payload in one round, where the others read one piece while it writes the next.
     #[inline]
     pub(crate) fn piece_bytes(&self) -> usize {
-        self.world.engine.borrow().job.geometry().piece_bytes
+        self.world.engine.borrow().piece_bytes
     }
 
     #[inline]
