@@ -1,5 +1,6 @@
-//! Scatter and all-to-all: every pair of ranks has elements of its own. Short parts go through the board, several in one
-//! round; long ones, and those of varying length, as messages, all of them under way at the same time.
+//! Scatter and all-to-all: every pair of ranks has elements of its own. They go through the board, several short parts in one
+//! round or long ones piece by piece; but long parts of a scatter, and those of varying length, as messages, all of them
+//! under way at the same time.
 
 use std::ops::Range;
 

@@ -6,7 +6,7 @@
 //! reduce.rs      all show, elements are combined in the order of the ranks
 //! gather.rs      all show, one or all look
 //! round.rs       one round: showing, hearing, comparing what the ranks believe it to be
-//! exchange.rs    scatter and all-to-all: through the board if it fits, as messages if not
+//! exchange.rs    scatter and all-to-all: all show, each looks at its part; long parts of a scatter as messages
 //! ```
 //!
 //! All ranks have to call the same collectives in the same order. Every rank says with each round what it believes
