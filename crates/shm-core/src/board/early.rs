@@ -41,7 +41,7 @@ impl Board<'_> {
         if both == 0 || !is_behind {
             return self.read(other, offset, buffer);
         }
-        self.count_long_read(other, both);
+        self.count_long_read(other);
         let (buffer, rest) = buffer.split_at_mut(both);
         let written = self.early.written;
         let mine = (self.mine().buffer, self.next + written);
