@@ -141,7 +141,7 @@ pub(crate) unsafe fn copy_both(
     // SAFETY: what is left of both ranges.
     unsafe {
         copy(incoming.add(done), buffer.add(done), length - done);
-        copy(data.add(done), outgoing.add(done), length - done);
+        copy_streaming(data.add(done), outgoing.add(done), length - done);
     }
 }
 
@@ -184,6 +184,31 @@ mod tests {
     type Copy = unsafe fn(*const u8, *mut u8, usize);
 
     proptest! {
+        /// Of both copies at once every byte arrives, none beside them changes, wherever the ranges begin.
+        #[test]
+        fn copies_both_ranges_exactly(starts: [u8; 4], aligned: bool, length in 0..5000usize) {
+            let [incoming, buffer, data, outgoing] = starts.map(|start| usize::from(start) % 130);
+            let source = |begin: usize, seed: usize| -> Vec<u8> {
+                (0..begin + length).map(|at| (at * 7 + at / 256 + seed) as u8).collect()
+            };
+            let (one, other) = (source(incoming, 0), source(data, 100));
+            let [mut read, mut written] = [(); 2].map(|()| vec![0xAA; length + 200]);
+            let outgoing = if aligned { written.as_ptr().align_offset(super::LINE_BYTES) } else { outgoing };
+            // SAFETY: all four vectors are long enough.
+            unsafe {
+                super::copy_both(
+                    (one[incoming..].as_ptr(), read[buffer..].as_mut_ptr()),
+                    (other[data..].as_ptr(), written[outgoing..].as_mut_ptr()),
+                    length,
+                );
+            }
+            super::finish_streaming();
+            for (target, begin, expected) in [(read, buffer, &one[incoming..]), (written, outgoing, &other[data..])] {
+                prop_assert_eq!(&target[begin..begin + length], expected);
+                prop_assert!(target[..begin].iter().chain(&target[begin + length..]).all(|&byte| byte == 0xAA));
+            }
+        }
+
         /// Every byte arrives, none beside them changes, wherever both ranges begin.
         #[test]
         fn copies_exactly_the_range(from in 0..70usize, to in 0..70usize, length in 0..5000usize) {
