@@ -250,16 +250,13 @@ impl Collective<'_> {
     fn exchange_long_parts(&self, data: &[u8], result: &mut [u8], part: usize) -> Result<()> {
         let (me, size) = (self.world.rank(), self.world.size());
         let turns = (1..size).flat_map(|step| self.pieces(part).map(move |piece| (step, piece)));
-        let shown = |(step, piece): &(usize, Range<usize>)| {
-            let start = (me + step) % size * part;
-            &data[start + piece.start..start + piece.end]
-        };
+        let shown = |(step, piece): &(usize, Range<usize>)| &data[(me + step) % size * part..][piece.clone()];
         let mut turns = turns.peekable();
         while let Some(turn) = turns.next() {
             self.show(shown(&turn))?;
-            let source = (me + size - turn.0) % size;
-            let start = source * part;
-            let target = &mut result[start + turn.1.start..start + turn.1.end];
+            let (step, piece) = turn;
+            let source = (me + size - step) % size;
+            let target = &mut result[source * part..][piece];
             self.hear(source)?;
             self.read_and_write(source, 0, target, turns.peek().map_or(&[], shown))?;
             self.leave()?;

@@ -122,17 +122,17 @@ impl World {
     pub fn all_gather_varying<T: Pod>(&self, data: &[T]) -> Result<Varying<T>> {
         let collective = Collective::new::<T>(self, Kind::AllGatherVarying, None, 0)?;
         let counts = collective.share_counts(data.len())?;
-        collective.collect_varying(Own::Shown(data), counts)
+        collective.collect_varying(Own::Shown(bytemuck::cast_slice(data)), counts)
     }
 }
 
 /// This rank's part of a collection.
 #[derive(Clone, Copy)]
-enum Own<'d, T> {
+enum Own<'d> {
     /// The others take it too.
-    Shown(&'d [T]),
+    Shown(&'d [u8]),
     /// Nobody else wants it.
-    Kept(&'d [T]),
+    Kept(&'d [u8]),
 }
 
 /// Where the ranks' parts lie in a collection, in bytes.
@@ -163,7 +163,7 @@ impl Collective<'_> {
     pub(crate) fn gather_varying<T: Pod>(&self, data: &[T], root: usize) -> Result<Option<Varying<T>>> {
         let counts = self.share_counts(data.len())?;
         if root == self.world.rank() {
-            return self.collect_varying(Own::Kept(data), counts).map(Some);
+            return self.collect_varying(Own::Kept(bytemuck::cast_slice(data)), counts).map(Some);
         }
         // A number from shared memory: too large a one is never come to an end with, but it must not overflow.
         let longest = counts.into_iter().max().unwrap_or(0).saturating_mul(size_of::<T>());
@@ -185,7 +185,7 @@ impl Collective<'_> {
         Ok(counts)
     }
 
-    fn collect_varying<T: Pod>(&self, own: Own<'_, T>, counts: Vec<usize>) -> Result<Varying<T>> {
+    fn collect_varying<T: Pod>(&self, own: Own<'_>, counts: Vec<usize>) -> Result<Varying<T>> {
         let total = counts.iter().fold(0usize, |total, &count| total.saturating_add(count));
         let mut all = self.zeroed(total as u64)?;
         let mut starts = vec![0; counts.len() + 1];
@@ -193,18 +193,16 @@ impl Collective<'_> {
             starts[rank + 1] = starts[rank] + count * size_of::<T>();
         }
         let parts = Parts::Varying(&starts);
-        let own = match own {
-            Own::Shown(data) => Own::Shown(bytemuck::cast_slice(data)),
-            Own::Kept(data) => Own::Kept(bytemuck::cast_slice(data)),
-        };
         self.collect(own, bytemuck::cast_slice_mut(&mut all), parts)?;
         Ok(Varying { data: all, counts })
     }
 
     /// Puts what all ranks show, piece by piece, and this rank's own part into their parts of `result`.
-    fn collect(&self, own: Own<'_, u8>, result: &mut [u8], parts: Parts<'_>) -> Result<()> {
-        let (Own::Shown(mine) | Own::Kept(mine)) = own;
-        let shown = if matches!(own, Own::Shown(_)) { mine } else { &[] };
+    fn collect(&self, own: Own<'_>, result: &mut [u8], parts: Parts<'_>) -> Result<()> {
+        let (mine, shown) = match own {
+            Own::Shown(mine) => (mine, mine),
+            Own::Kept(mine) => (mine, &[][..]),
+        };
         for range in self.pieces(parts.longest()) {
             match own {
                 Own::Shown(mine) => self.show(piece_of(mine, &range))?,
