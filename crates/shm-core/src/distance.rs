@@ -116,7 +116,7 @@ impl Distance {
         if value != seen {
             self.learn(time > limit());
         }
-        if value == seen || self.slow == 0 {
+        if value == seen || self.slow == 0 || self.slow == MOST {
             self.untimed = TIMED_ONE_IN - 1;
         }
         value
