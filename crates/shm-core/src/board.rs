@@ -9,7 +9,8 @@
 //!
 //! ```text
 //! Place, per participant   progress  done, and the topics of rounds in which it showed nothing
-//!                          lines     CELLS cells of one cache line: round, topic, extent, first payload bytes
+//!                          lines     CELLS cells of one cache line, each beside an empty one: round, topic, extent,
+//!                                    first payload bytes
 //! buffer, per participant  CELLS slots for payload that is a little longer, beside the cells;
 //!                          then payload that is longer still, wherever there was room
 //! ```
@@ -345,11 +346,15 @@ impl<'a> Board<'a> {
     /// Others have read there, so their cores have copies that a write must wait for. Measured on 2 cores of a Sapphire
     /// Rapids machine, broadcasts after barriers that prepare, µs: 512 bytes 0.163 instead of 0.197, 4 KiB 0.35 instead
     /// of 0.67, 64 KiB 3.1 instead of 4.8.
+    #[inline]
     pub fn prepare(&mut self) {
-        let (round, buffer) = (self.round, self.mine().buffer);
-        if round > self.ahead.shown + PREPARED_ROUNDS {
-            return;
+        if self.round <= self.ahead.shown + PREPARED_ROUNDS {
+            self.prepare_some();
         }
+    }
+
+    fn prepare_some(&mut self) {
+        let (round, buffer) = (self.round, self.mine().buffer);
         let length = self.ahead.length;
         let start = match length {
             0..=SLOT_BYTES => slot(round + 1) * SLOT_BYTES,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytemuck::Pod;
+use shm_core::board::INLINE_BYTES;
 use shm_core::bytes::copy_private;
 
 use super::{Collective, Kind, pieces};
@@ -104,6 +105,9 @@ impl World {
     pub fn all_gather<T: Pod>(&self, data: &[T], result: &mut [T]) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::AllGather, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len() * self.size())?;
+        if size_of_val(data) <= INLINE_BYTES {
+            return collective.collect_short(bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
+        }
         let parts = Parts::Equal(size_of_val(data));
         collective.collect(Own::Shown(bytemuck::cast_slice(data)), bytemuck::cast_slice_mut(result), parts)
     }
@@ -195,6 +199,21 @@ impl Collective<'_> {
         let parts = Parts::Varying(&starts);
         self.collect(own, bytemuck::cast_slice_mut(&mut all), parts)?;
         Ok(Varying { data: all, counts })
+    }
+
+    /// Puts what all ranks show in a cell into `result`.
+    fn collect_short(&self, mine: &[u8], result: &mut [u8]) -> Result<()> {
+        self.show(mine)?;
+        for rank in 0..self.world.size() {
+            let part = &mut result[rank * mine.len()..][..mine.len()];
+            if rank == self.world.rank() {
+                copy_private(mine, part);
+            } else {
+                self.hear(rank)?;
+                self.read(rank, 0, part)?;
+            }
+        }
+        self.leave()
     }
 
     /// Puts what all ranks show, piece by piece, and this rank's own part into their parts of `result`.

@@ -3,9 +3,11 @@
 use super::{CELLS, INLINE_WORDS, TOPICS, Topic, slot};
 use crate::sync::{AtomicU64, Ordering};
 
-/// What a participant shows in one round, in one cache line.
+/// What a participant shows in one round, in one cache line. The line beside it stays empty: who looks at a line gets both of
+/// a pair from its processor, and would take the next cell away from its owner. All-to-all of 64 bytes on 2 near cores of a
+/// Zen 4 machine takes 0.138 µs side by side, and 0.119 so; of 1 KiB between distant ones 0.446 and 0.424.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 pub(super) struct Cell {
     pub(super) round: AtomicU64,
     pub(super) topic: [AtomicU64; 2],
@@ -38,7 +40,7 @@ crate::fixed_layout!(Progress { done, topics });
 crate::fixed_layout!(Place { progress, cells });
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Place>() == 64 * (1 + CELLS));
+const _: () = assert!(size_of::<Place>() == 128 * (1 + CELLS));
 
 impl Place {
     /// A place on the heap before the first round.
