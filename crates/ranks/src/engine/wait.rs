@@ -100,7 +100,10 @@ impl Engine {
             }
             match self.progress() {
                 Ok(true) => backoff.reset(),
-                Ok(false) if backoff.snooze() => (looked, in_vain) = (true, in_vain || backoff.has_yielded()),
+                // Each yield takes as long as others need the processor: a rank that left is noticed meanwhile.
+                Ok(false) if !(backoff.has_yielded() && self.departures_pending()) && backoff.snooze() => {
+                    (looked, in_vain) = (true, in_vain || backoff.has_yielded());
+                }
                 Ok(false) => {
                     let published = published.get_or_insert_with(|| self.publish(&blocked));
                     if self.turns.is_some() {
