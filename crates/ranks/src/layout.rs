@@ -342,8 +342,10 @@ const _: () = {
 /// Direct messages that one rank may have under way; more go through its pool.
 pub(crate) const TRANSFERS: usize = 128;
 
-/// Pieces of a long payload that are shown at once where ranks share processors: see [`Geometry::shown_at_once`].
+/// Pieces of a long payload that are shown at once where ranks share processors: see [`Geometry::streamed_bytes`].
 const SHARED_PIECES: usize = 4;
+/// Part of a rank's buffer for collectives that it shows at once where all show: see [`Geometry::exchanged_bytes`].
+const EXCHANGED_PART: usize = 4;
 
 /// Of one ring: a core's nearest cache holds it, beside the user's data (docs/decisions/002-eager-lane.md).
 const RING_CELLS: usize = 64;
@@ -365,7 +367,7 @@ pub(crate) struct Geometry {
     pub(crate) chunk_bytes: usize,
     /// Bytes of a rank's buffer for collectives.
     pub(crate) board_bytes: usize,
-    /// What a rank shows in one round of a collective, at most: longer things are streamed.
+    /// What a rank shows in one round of a collective in which the others read one piece while it writes the next.
     pub(crate) piece_bytes: usize,
 }
 
@@ -398,8 +400,15 @@ impl Geometry {
     /// round takes as long as it takes for all of them to have had it: then there are fewer rounds. On 2 processors, µs with
     /// 64 and 256 KiB: all_gather of 256 KiB each by 4 ranks 102 and 76, by 8 667 and 393, all_to_all by 4 136 and 103,
     /// all_reduce by 8 410 and 352, broadcasts 22 to 27 and 25 to 26.
-    pub(crate) fn shown_at_once(self, size: usize, cores: usize) -> usize {
+    pub(crate) fn streamed_bytes(self, size: usize, cores: usize) -> usize {
         if size > cores { SHARED_PIECES * self.piece_bytes } else { self.piece_bytes }
+    }
+
+    /// What each rank shows of a long payload in one round in which all show before they read: as much as leaves room for the
+    /// next round while somebody still reads. The first lines have left the writer's nearest caches then when they are read,
+    /// and come sooner: docs/decisions/005-board.md.
+    pub(crate) const fn exchanged_bytes(self) -> usize {
+        self.board_bytes / EXCHANGED_PART
     }
 
     const fn add_to(self, fingerprint: Fingerprint) -> Fingerprint {
@@ -412,6 +421,7 @@ impl Geometry {
             .number(self.board_bytes as u64)
             .number(self.piece_bytes as u64)
             .number(SHARED_PIECES as u64)
+            .number(EXCHANGED_PART as u64)
     }
 
     pub(crate) fn header(&self) -> usize {
@@ -601,6 +611,7 @@ mod tests {
             assert_eq!(geometry.size_with(0), geometry.size());
             assert!(geometry.pool_chunks > ranks);
             assert!(SLOTS_BYTES + 2 * SHARED_PIECES * geometry.piece_bytes <= geometry.board_bytes);
+            assert!(SLOTS_BYTES + 2 * geometry.exchanged_bytes() <= geometry.board_bytes);
             assert!(
                 geometry.pool(0).start.is_multiple_of(PAGE) && geometry.board(0).start.is_multiple_of(PAGE)
             );

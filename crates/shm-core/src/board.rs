@@ -88,8 +88,10 @@ pub struct Seat<'a> {
 /// What one participant knows of another.
 struct Other<'a> {
     seat: Seat<'a>,
-    /// It has done with this round.
+    /// It has done with this round ...
     done: u64,
+    /// ... and this it said itself when it was last looked at.
+    said: u64,
 }
 
 impl Other<'_> {
@@ -97,8 +99,10 @@ impl Other<'_> {
     #[cold]
     #[inline(never)]
     fn look(&mut self, distance: &mut Distance) {
-        // SYNC board-done. Never backwards: what came from shared memory may be nonsense.
-        self.done = self.done.max(distance.load(&self.seat.place.progress.done, self.done));
+        // SYNC board-done. If it says more than last time, its line has come from its core, whatever is known from elsewhere.
+        self.said = distance.load(&self.seat.place.progress.done, self.said);
+        // Never backwards: what came from shared memory may be nonsense.
+        self.done = self.done.max(self.said);
     }
 }
 
@@ -177,7 +181,7 @@ impl<'a> Board<'a> {
     ///
     /// If there is no seat for `me`.
     pub fn after(seats: impl IntoIterator<Item = Seat<'a>>, me: usize, round: u64) -> Self {
-        let others: Vec<_> = seats.into_iter().map(|seat| Other { seat, done: round }).collect();
+        let others: Vec<_> = seats.into_iter().map(|seat| Other { seat, done: round, said: round }).collect();
         assert!(me < others.len());
         let extents = [const { 0..0 }; CELLS];
         Self {

@@ -235,6 +235,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_board_learns_the_distance_from_participants_that_always_show() {
+        let (places, bytes) = ([Place::new(), Place::new()], [lines(1 << 20), lines(1 << 20)]);
+        let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&bytes[at]) });
+        let mut boards = [0, 1].map(|me| Board::new(seats(), me));
+        let mut has_learnt = false;
+        for _ in 0..100 {
+            for (me, board) in boards.iter_mut().enumerate() {
+                board.set_room(usize::MAX);
+                assert_eq!(board.awaited(4096), None, "board {me}");
+                board.show([0; 2], [&content(4096), &[]]);
+            }
+            for (me, board) in boards.iter_mut().enumerate() {
+                // What was shown says already that the round before has been left.
+                assert!(board.has_shown(1 - me));
+                board.read(1 - me, 0, &mut [0; 4096]).unwrap();
+                has_learnt |= board.distance.slow != Distance::new().slow;
+            }
+            boards.iter_mut().for_each(Board::leave);
+        }
+        assert!(has_learnt);
+    }
+
     fn after(mut distance: Distance, loads: &[bool]) -> Distance {
         loads.iter().for_each(|&slow| distance.learn(slow));
         distance

@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 
-use super::{Collective, Kind};
+use super::{Collective, Kind, pieces};
 use crate::error::{Error, Result};
 use crate::world::World;
 
@@ -52,7 +52,7 @@ impl World {
 
 impl Collective<'_> {
     fn broadcast(&self, root: usize, bytes: &mut [u8]) -> Result<()> {
-        for range in self.pieces(bytes.len()) {
+        for range in pieces(bytes.len(), self.streamed_bytes()) {
             let piece = &mut bytes[range];
             if root == self.world.rank() {
                 self.show(piece)?;

@@ -8,7 +8,7 @@ use bytemuck::Pod;
 use shm_core::bytes::copy_private;
 
 use super::gather::Varying;
-use super::{Collective, Kind};
+use super::{Collective, Kind, pieces};
 use crate::error::{Error, Result};
 use crate::world::World;
 
@@ -115,7 +115,7 @@ impl World {
         collective.check_length("result", result.len(), data.len())?;
         let part = size_of_val(data) / self.size();
         let (data, result) = (bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
-        match Rounds::new(&collective, part) {
+        match Rounds::new(&collective, collective.exchanged_bytes(), part) {
             Some(rounds) => collective.exchange_parts(rounds, data, result, part)?,
             None => collective.exchange_long_parts(data, result, part)?,
         }
@@ -165,9 +165,9 @@ struct Rounds {
 }
 
 impl Rounds {
-    /// `None` if not even one part fits into a round.
-    fn new(collective: &Collective<'_>, part: usize) -> Option<Self> {
-        let together = collective.piece_bytes() / part.max(1);
+    /// Rounds of at most `most` bytes; `None` if not even one part fits into one.
+    fn new(collective: &Collective<'_>, most: usize, part: usize) -> Option<Self> {
+        let together = most / part.max(1);
         (together > 0).then_some(Self { others: collective.world.size() - 1, together })
     }
 
@@ -182,7 +182,7 @@ impl Collective<'_> {
     /// The root's side of a scatter. The others are in the order of the ranks.
     fn hand_out(&self, data: &[u8], part: usize) -> Result<()> {
         let root = self.world.rank();
-        let Some(rounds) = Rounds::new(self, part) else {
+        let Some(rounds) = Rounds::new(self, self.streamed_bytes(), part) else {
             // The others compare what they believe this to be before messages of wrong lengths go out.
             self.show(&[])?;
             self.leave()?;
@@ -204,7 +204,7 @@ impl Collective<'_> {
     /// The others' side of a scatter.
     fn take_part(&self, root: usize, result: &mut [u8]) -> Result<()> {
         let part = result.len();
-        let Some(rounds) = Rounds::new(self, part) else {
+        let Some(rounds) = Rounds::new(self, self.streamed_bytes(), part) else {
             self.pass()?;
             self.hear(root)?;
             self.leave()?;
@@ -249,7 +249,8 @@ impl Collective<'_> {
     /// [`Collective::exchange_parts`] of parts that take several rounds each.
     fn exchange_long_parts(&self, data: &[u8], result: &mut [u8], part: usize) -> Result<()> {
         let (me, size) = (self.world.rank(), self.world.size());
-        let turns = (1..size).flat_map(|step| self.pieces(part).map(move |piece| (step, piece)));
+        let turns =
+            (1..size).flat_map(|step| pieces(part, self.exchanged_bytes()).map(move |piece| (step, piece)));
         let shown = |(step, piece): &(usize, Range<usize>)| &data[(me + step) % size * part..][piece.clone()];
         let mut turns = turns.peekable();
         while let Some(turn) = turns.next() {

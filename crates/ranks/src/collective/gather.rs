@@ -222,7 +222,11 @@ impl Collective<'_> {
             Own::Shown(mine) => (mine, mine),
             Own::Kept(mine) => (mine, &[][..]),
         };
-        for range in self.pieces(parts.longest()) {
+        let most = match own {
+            Own::Shown(_) => self.exchanged_bytes(),
+            Own::Kept(_) => self.streamed_bytes(),
+        };
+        for range in pieces(parts.longest(), most) {
             match own {
                 Own::Shown(mine) => self.show(piece_of(mine, &range))?,
                 Own::Kept(_) => self.pass()?,
@@ -232,7 +236,7 @@ impl Collective<'_> {
                 piece_of(mine, &range),
                 piece_of_mut(&mut result[parts.of(self.world.rank())], &range),
             );
-            let next = piece_of(shown, &(range.end..range.end + self.piece_bytes()));
+            let next = piece_of(shown, &(range.end..range.end + most));
             for rank in self.others() {
                 self.hear(rank)?;
                 self.read_and_write(rank, 0, piece_of_mut(&mut result[parts.of(rank)], &range), next)?;
@@ -244,17 +248,11 @@ impl Collective<'_> {
 
     /// Shows `mine` piece by piece, in as many rounds as `longest` bytes need.
     fn contribute(&self, mine: &[u8], longest: usize) -> Result<()> {
-        for range in self.pieces(longest) {
+        for range in pieces(longest, self.streamed_bytes()) {
             self.show(piece_of(mine, &range))?;
             self.leave()?;
         }
         Ok(())
-    }
-
-    /// `length` bytes in pieces of one round each.
-    #[inline]
-    pub(super) fn pieces(&self, length: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        pieces(length, self.piece_bytes())
     }
 }
 

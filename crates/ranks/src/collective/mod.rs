@@ -120,8 +120,14 @@ impl<'w> Collective<'w> {
 
     /// What a rank shows of a long payload in one round, where the others read one piece while it writes the next.
     #[inline]
-    pub(crate) fn piece_bytes(&self) -> usize {
-        self.world.engine.borrow().piece_bytes
+    pub(crate) fn streamed_bytes(&self) -> usize {
+        self.world.engine.borrow().streamed_bytes
+    }
+
+    /// What a rank shows of a long payload in one round in which all show before they read.
+    #[inline]
+    pub(crate) fn exchanged_bytes(&self) -> usize {
+        self.world.engine.borrow().exchanged_bytes
     }
 
     #[inline]

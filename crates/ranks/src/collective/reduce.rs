@@ -12,9 +12,12 @@ use crate::error::{Error, Result};
 use crate::reduction::Reduction;
 use crate::world::World;
 
-/// From this many bytes on, and with more than two ranks, each rank combines only its own slice of the elements
-/// and the results are shown in a second round: a round costs about as much as reading this much (not tuned yet).
+/// From this many bytes on each rank combines only its own slice of the elements, and the results are shown in a second
+/// round, which costs about as much as reading this much (not tuned yet) ...
 const SLICED_FROM_BYTES: usize = 4 << 10;
+/// ... and this much where there are only two slices. 2 near cores of a Zen 4 machine, µs, whole and in slices: 16 KiB 1.44 and
+/// 1.47, 32 KiB 2.6 and 2.8, 64 KiB 4.8 and 4.6, 512 KiB 34.8 and 33.0; distant ones 64 KiB 10.0 and 9.4, 1 MiB 125 and 97.
+const HALVED_FROM_BYTES: usize = 64 << 10;
 
 /// What is read from one rank before it is combined: stays in a core's nearest cache.
 const BLOCK_BYTES: usize = 4 << 10;
@@ -50,10 +53,10 @@ impl World {
             let ranks = if root == self.rank() { self.size() } else { 0 };
             return collective.combine_long(data, result, &operation, ranks);
         }
-        for piece in collective.element_pieces::<T>(data.len()) {
+        for piece in collective.element_pieces::<T>(data.len(), collective.streamed_bytes()) {
             if root == self.rank() {
                 collective.pass()?;
-                collective.combine(data, result, Part::shown(piece), &operation, self.size())?;
+                collective.combine(data, result, piece, |_| 0, &operation, self.size())?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece]))?;
             }
@@ -100,15 +103,13 @@ impl World {
         if collective.exceeds_round(data) {
             return collective.combine_long(data, result, &operation, self.size());
         }
-        let mut pieces = collective.element_pieces::<T>(data.len()).peekable();
-        while let Some(piece) = pieces.next() {
-            let sliced = self.size() > 2 && piece.len() * size_of::<T>() >= SLICED_FROM_BYTES;
-            collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-            if sliced {
+        let sliced_from = if self.size() > 2 { SLICED_FROM_BYTES } else { HALVED_FROM_BYTES };
+        for piece in collective.element_pieces::<T>(data.len(), collective.exchanged_bytes()) {
+            if self.size() > 1 && piece.len() * size_of::<T>() >= sliced_from {
                 collective.combine_slices(data, result, piece, &operation)?;
             } else {
-                let part = Part { next: pieces.peek().cloned().unwrap_or_default(), ..Part::shown(piece) };
-                collective.combine(data, result, part, &operation, self.size())?;
+                collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
+                collective.combine(data, result, piece, |_| 0, &operation, self.size())?;
             }
             collective.leave()?;
         }
@@ -131,43 +132,26 @@ impl World {
         if collective.exceeds_round(data) {
             return collective.combine_long(data, result, &operation, self.rank() + 1);
         }
-        for piece in collective.element_pieces::<T>(data.len()) {
+        for piece in collective.element_pieces::<T>(data.len(), collective.exchanged_bytes()) {
             collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-            collective.combine(data, result, Part::shown(piece), &operation, self.rank() + 1)?;
+            collective.combine(data, result, piece, |_| 0, &operation, self.rank() + 1)?;
             collective.leave()?;
         }
         Ok(())
     }
 }
 
-/// Elements that are combined in one round.
-struct Part {
-    /// The first element that is shown in the round.
-    shown: usize,
-    /// Those that are combined.
-    range: Range<usize>,
-    /// Those that this rank shows in the next round, if any.
-    next: Range<usize>,
-}
-
-impl Part {
-    /// All that is shown.
-    fn shown(range: Range<usize>) -> Self {
-        Self { shown: range.start, range, next: 0..0 }
-    }
-}
-
 impl Collective<'_> {
-    /// The elements in pieces of one round each; one empty piece if there are none, so that ranks still meet.
-    fn element_pieces<T>(&self, elements: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
+    /// The elements in pieces of at most `most` bytes; one empty piece if there are none, so that ranks still meet.
+    fn element_pieces<T>(&self, elements: usize, most: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
         let size = size_of::<T>().max(1);
-        let per_round = (self.piece_bytes() / size).max(1) * size;
+        let per_round = (most / size).max(1) * size;
         pieces(elements * size, per_round).map(move |bytes| bytes.start / size..bytes.end / size)
     }
 
     /// Whether not even one element can be shown in a round.
     fn exceeds_round<T>(&self, data: &[T]) -> bool {
-        !data.is_empty() && size_of::<T>() > self.piece_bytes()
+        !data.is_empty() && size_of::<T>() > self.streamed_bytes()
     }
 
     /// Combines elements of the first `ranks` ranks that take several rounds each, one element after the other.
@@ -193,7 +177,7 @@ impl Collective<'_> {
     /// Shows `element` in several rounds, and puts the first ranks' into `shown`.
     fn collect_long<T: Pod>(&self, element: &T, shown: &mut [T]) -> Result<()> {
         let mine = bytemuck::bytes_of(element);
-        for range in self.pieces(mine.len()) {
+        for range in pieces(mine.len(), self.streamed_bytes()) {
             self.show(&mine[range.clone()])?;
             for (rank, theirs) in shown.iter_mut().enumerate() {
                 let target = &mut bytemuck::bytes_of_mut(theirs)[range.clone()];
@@ -217,13 +201,15 @@ impl Collective<'_> {
         Err(Error::LengthMismatch { operation: caller.operation, what, found, expected, at: caller.at })
     }
 
-    /// Combines a part of the elements of the first `ranks` ranks, which show theirs in this round.
+    /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round: `before` says how many
+    /// others a rank shows before them.
     #[inline]
     fn combine<T: Pod>(
         &self,
         data: &[T],
         result: &mut [T],
-        part: Part,
+        range: Range<usize>,
+        before: impl Fn(usize) -> usize,
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
@@ -231,7 +217,7 @@ impl Collective<'_> {
         {
             return self.combine_short(data, result, operation, ranks);
         }
-        self.combine_blocks(data, result, part, operation, ranks)
+        self.combine_blocks(data, result, range, before, operation, ranks)
     }
 
     /// Combines all elements, which fit into a cell.
@@ -265,12 +251,12 @@ impl Collective<'_> {
         &self,
         data: &[T],
         result: &mut [T],
-        Part { shown, range, next }: Part,
+        range: Range<usize>,
+        before: impl Fn(usize) -> usize,
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
         let me = self.world.rank();
-        let next = bytemuck::cast_slice(&data[next]);
         (0..ranks).filter(|&rank| rank != me).try_for_each(|rank| self.hear(rank))?;
         let at_once = (BLOCK_BYTES / size_of::<T>().max(1)).max(1).min(range.len());
         let (mut line, mut heap) = ([0u64; LINE_WORDS], Vec::new());
@@ -279,8 +265,8 @@ impl Collective<'_> {
         while start < range.end {
             let block = start..range.end.min(start + at_once);
             let (target, theirs) = (&mut result[block.clone()], &mut scratch[..block.len()]);
-            let source = Source { ranks, offset: (start - shown) * size_of::<T>(), next };
-            self.combine_block(&data[block.clone()], target, theirs, source, operation)?;
+            let offset = |rank| (before(rank) + start - range.start) * size_of::<T>();
+            self.combine_block(&data[block.clone()], target, theirs, (ranks, offset), operation)?;
             start = block.end;
         }
         Ok(())
@@ -293,13 +279,13 @@ impl Collective<'_> {
         mine: &[T],
         target: &mut [T],
         scratch: &mut [T],
-        Source { ranks, offset, next }: Source<'_>,
+        (ranks, offset): (usize, impl Fn(usize) -> usize),
         operation: &impl Reduction<T>,
     ) -> Result<()> {
         let me = self.world.rank();
         if ranks == 2 {
             let other = usize::from(me == 0);
-            self.read_and_write(other, offset, bytemuck::cast_slice_mut(scratch), next)?;
+            self.read(other, offset(other), bytemuck::cast_slice_mut(scratch))?;
             let (first, next) = if me == 0 { (mine, &*scratch) } else { (&*scratch, mine) };
             // One call for both ranks: of two, the compiler may turn the operands of one around, and of two values that
             // are no numbers the other one would come out.
@@ -310,11 +296,11 @@ impl Collective<'_> {
             let next = match (rank, rank == me) {
                 (_, true) => mine,
                 (0, false) => {
-                    self.read_and_write(rank, offset, bytemuck::cast_slice_mut(target), next)?;
+                    self.read(rank, offset(rank), bytemuck::cast_slice_mut(target))?;
                     continue;
                 }
                 (_, false) => {
-                    self.read_and_write(rank, offset, bytemuck::cast_slice_mut(scratch), next)?;
+                    self.read(rank, offset(rank), bytemuck::cast_slice_mut(scratch))?;
                     &*scratch
                 }
             };
@@ -326,7 +312,7 @@ impl Collective<'_> {
         Ok(())
     }
 
-    /// Combines this rank's slice of the piece, then shows it and takes the others' slices.
+    /// Shows the others' slices of the piece, combines this rank's own, then shows that and takes theirs.
     fn combine_slices<T: Pod>(
         &self,
         data: &[T],
@@ -334,31 +320,23 @@ impl Collective<'_> {
         piece: Range<usize>,
         operation: &impl Reduction<T>,
     ) -> Result<()> {
-        let ranks = self.world.size();
+        let (me, ranks) = (self.world.rank(), self.world.size());
         let bound = |rank: usize| piece.start + piece.len() * rank / ranks;
         let slice = |rank: usize| bound(rank)..bound(rank + 1);
-        let mine = slice(self.world.rank());
-        let part = Part { range: mine.clone(), ..Part::shown(piece.clone()) };
-        self.combine(data, result, part, operation, ranks)?;
+        let mine = slice(me);
+        let others = [&data[piece.start..mine.start], &data[mine.end..piece.end]];
+        self.show_both(bytemuck::cast_slice(others[0]), bytemuck::cast_slice(others[1]))?;
+        // Of what lies before it in the piece, a rank leaves its own slice out.
+        let before = |rank: usize| mine.start - piece.start - if rank < me { slice(rank).len() } else { 0 };
+        self.combine(data, result, mine.clone(), before, operation, ranks)?;
         self.leave()?;
-        self.show(bytemuck::cast_slice(&result[mine]))?;
+        self.show(bytemuck::cast_slice(&result[mine.clone()]))?;
         for rank in self.others() {
             self.hear(rank)?;
             self.read(rank, 0, bytemuck::cast_slice_mut(&mut result[slice(rank)]))?;
         }
         Ok(())
     }
-}
-
-/// Where one block of elements comes from.
-#[derive(Clone, Copy)]
-struct Source<'d> {
-    /// It is that of the first so many ranks,
-    ranks: usize,
-    /// who show it there in this round.
-    offset: usize,
-    /// What this rank shows in the next round.
-    next: &'d [u8],
 }
 
 /// Room for `elements` elements: `line` if they fit, or else new memory.

@@ -92,8 +92,10 @@ pub(crate) struct Engine {
     pub(crate) call_sites: CallSites,
 
     links: Vec<Link>,
-    /// What a rank shows of a long payload in one round of a collective.
-    pub(crate) piece_bytes: usize,
+    /// What a rank shows of a long payload in one round of a collective, if others read while it writes ...
+    pub(crate) streamed_bytes: usize,
+    /// ... and if all write before they read.
+    pub(crate) exchanged_bytes: usize,
     /// Ranks whose ring to this one is in use.
     incoming: Vec<usize>,
     /// Where other ranks announce their rings to this one ...
@@ -160,7 +162,8 @@ impl Engine {
             ring_limit: geometry.ring_limit,
             ring_below: geometry.ring_limit + 1,
             eager_limit: job.eager_limit(),
-            piece_bytes: geometry.shown_at_once(size, cores),
+            streamed_bytes: geometry.streamed_bytes(size, cores),
+            exchanged_bytes: geometry.exchanged_bytes(),
             unexpected_bound: job.header().unexpected_bound.load(Relaxed),
             call_sites: CallSites::new(job),
             links: (0..size).map(|other| Link::new(job, other)).collect(),
