@@ -344,8 +344,9 @@ pub(crate) const TRANSFERS: usize = 128;
 
 /// Pieces of a long payload that are shown at once where ranks share processors: see [`Geometry::streamed_bytes`].
 const SHARED_PIECES: usize = 4;
-/// Part of a rank's buffer for collectives that it shows at once where all show: see [`Geometry::exchanged_bytes`].
-const EXCHANGED_PART: usize = 4;
+/// Pieces of a rank's buffer for collectives of which it shows one at once where all show: see
+/// [`Geometry::exchanged_bytes`].
+const EXCHANGED_PIECES: usize = 4;
 
 /// Of one ring: a core's nearest cache holds it, beside the user's data (docs/decisions/002-eager-lane.md).
 const RING_CELLS: usize = 64;
@@ -396,10 +397,10 @@ impl Geometry {
         }
     }
 
-    /// What each of `size` ranks on `cores` processors shows of a long payload in one round. Where ranks share a processor a
-    /// round takes as long as it takes for all of them to have had it: then there are fewer rounds. On 2 processors, µs with
-    /// 64 and 256 KiB: all_gather of 256 KiB each by 4 ranks 102 and 76, by 8 667 and 393, all_to_all by 4 136 and 103,
-    /// all_reduce by 8 410 and 352, broadcasts 22 to 27 and 25 to 26.
+    /// What each of `size` ranks on `cores` processors shows of a long payload in one round in which the others read one piece
+    /// while it writes the next. Where ranks share a processor a round takes as long as it takes for all of them to have had it:
+    /// then there are fewer rounds. 1 MiB by 8 ranks on 2 processors, µs with 64 and 256 KiB: broadcasts 192 and 89, reductions
+    /// 560 and 138, gathers 608 and 143.
     pub(crate) fn streamed_bytes(self, size: usize, cores: usize) -> usize {
         if size > cores { SHARED_PIECES * self.piece_bytes } else { self.piece_bytes }
     }
@@ -408,7 +409,7 @@ impl Geometry {
     /// next round while somebody still reads. The first lines have left the writer's nearest caches then when they are read,
     /// and come sooner: docs/decisions/005-board.md.
     pub(crate) const fn exchanged_bytes(self) -> usize {
-        self.board_bytes / EXCHANGED_PART
+        self.board_bytes / EXCHANGED_PIECES
     }
 
     const fn add_to(self, fingerprint: Fingerprint) -> Fingerprint {
@@ -421,7 +422,7 @@ impl Geometry {
             .number(self.board_bytes as u64)
             .number(self.piece_bytes as u64)
             .number(SHARED_PIECES as u64)
-            .number(EXCHANGED_PART as u64)
+            .number(EXCHANGED_PIECES as u64)
     }
 
     pub(crate) fn header(&self) -> usize {

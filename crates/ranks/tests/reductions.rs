@@ -208,8 +208,9 @@ fn sums_of_floating_point_numbers_are_the_same_to_the_bit_whoever_comes_first() 
     }
 }
 
-/// Longer than what a rank can show in one round, and no multiple of it: 72,008 bytes.
-type Long = [u64; 9_001];
+/// Longer than what a rank can show in one round, and no multiple of it: 560,008 bytes.
+type Long = [u64; LONG];
+const LONG: usize = 70_001;
 
 fn long(rank: usize, index: usize) -> Long {
     std::array::from_fn(|word| value(rank, index + word))
@@ -240,9 +241,9 @@ fn elements_longer_than_a_round_are_combined_like_any_other() {
                     all
                 };
                 let (data, last) = (of(world.rank()), world.size() - 1);
-                let mut result = vec![[7; 9_001]; length];
+                let mut result = vec![[7; LONG]; length];
                 world.reduce(&data, &mut result, Digits, last).unwrap();
-                let expected = if world.rank() == last { up_to(last) } else { vec![[7; 9_001]; length] };
+                let expected = if world.rank() == last { up_to(last) } else { vec![[7; LONG]; length] };
                 assert_same(result.as_flattened(), expected.as_flattened(), "reduce");
                 world.all_reduce(&data, &mut result, Digits).unwrap();
                 assert_same(result.as_flattened(), up_to(last).as_flattened(), "all_reduce");

@@ -201,7 +201,7 @@ impl Collective<'_> {
         Ok(Varying { data: all, counts })
     }
 
-    /// Puts what all ranks show in a cell into `result`.
+    /// Puts what all ranks show, which has to fit into a cell, into `result`.
     fn collect_short(&self, mine: &[u8], result: &mut [u8]) -> Result<()> {
         self.show(mine)?;
         for rank in 0..self.world.size() {

@@ -49,11 +49,12 @@ impl World {
         if root == self.rank() {
             collective.check_length("result", result.len(), data.len())?;
         }
-        if collective.exceeds_round(data) {
+        let most = collective.streamed_bytes();
+        if exceeds_round(data, most) {
             let ranks = if root == self.rank() { self.size() } else { 0 };
             return collective.combine_long(data, result, &operation, ranks);
         }
-        for piece in collective.element_pieces::<T>(data.len(), collective.streamed_bytes()) {
+        for piece in element_pieces::<T>(data.len(), most) {
             if root == self.rank() {
                 collective.pass()?;
                 collective.combine(data, result, piece, |_| 0, &operation, self.size())?;
@@ -100,11 +101,12 @@ impl World {
     ) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::AllReduce, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len())?;
-        if collective.exceeds_round(data) {
+        let most = collective.exchanged_bytes();
+        if exceeds_round(data, most) {
             return collective.combine_long(data, result, &operation, self.size());
         }
         let sliced_from = if self.size() > 2 { SLICED_FROM_BYTES } else { HALVED_FROM_BYTES };
-        for piece in collective.element_pieces::<T>(data.len(), collective.exchanged_bytes()) {
+        for piece in element_pieces::<T>(data.len(), most) {
             if self.size() > 1 && piece.len() * size_of::<T>() >= sliced_from {
                 collective.combine_slices(data, result, piece, &operation)?;
             } else {
@@ -129,10 +131,11 @@ impl World {
     pub fn scan<T: Pod>(&self, data: &[T], result: &mut [T], operation: impl Reduction<T>) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::Scan, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len())?;
-        if collective.exceeds_round(data) {
+        let most = collective.exchanged_bytes();
+        if exceeds_round(data, most) {
             return collective.combine_long(data, result, &operation, self.rank() + 1);
         }
-        for piece in collective.element_pieces::<T>(data.len(), collective.exchanged_bytes()) {
+        for piece in element_pieces::<T>(data.len(), most) {
             collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
             collective.combine(data, result, piece, |_| 0, &operation, self.rank() + 1)?;
             collective.leave()?;
@@ -141,19 +144,19 @@ impl World {
     }
 }
 
+/// Elements in pieces of at most `most` bytes; one empty piece if there are none, so that ranks still meet.
+fn element_pieces<T>(elements: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = size_of::<T>().max(1);
+    let per_round = (most / size).max(1) * size;
+    pieces(elements * size, per_round).map(move |bytes| bytes.start / size..bytes.end / size)
+}
+
+/// Whether not even one element can be shown in a round of at most `most` bytes.
+fn exceeds_round<T>(data: &[T], most: usize) -> bool {
+    !data.is_empty() && size_of::<T>() > most
+}
+
 impl Collective<'_> {
-    /// The elements in pieces of at most `most` bytes; one empty piece if there are none, so that ranks still meet.
-    fn element_pieces<T>(&self, elements: usize, most: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let size = size_of::<T>().max(1);
-        let per_round = (most / size).max(1) * size;
-        pieces(elements * size, per_round).map(move |bytes| bytes.start / size..bytes.end / size)
-    }
-
-    /// Whether not even one element can be shown in a round.
-    fn exceeds_round<T>(&self, data: &[T]) -> bool {
-        !data.is_empty() && size_of::<T>() > self.streamed_bytes()
-    }
-
     /// Combines elements of the first `ranks` ranks that take several rounds each, one element after the other.
     fn combine_long<T: Pod>(
         &self,
@@ -272,7 +275,7 @@ impl Collective<'_> {
         Ok(())
     }
 
-    /// Combines one block of elements.
+    /// Combines one block of elements of the first `ranks` ranks: each shows its own at its `offset`, in bytes.
     #[inline]
     fn combine_block<T: Pod>(
         &self,
@@ -330,7 +333,7 @@ impl Collective<'_> {
         let before = |rank: usize| mine.start - piece.start - if rank < me { slice(rank).len() } else { 0 };
         self.combine(data, result, mine.clone(), before, operation, ranks)?;
         self.leave()?;
-        self.show(bytemuck::cast_slice(&result[mine.clone()]))?;
+        self.show(bytemuck::cast_slice(&result[mine]))?;
         for rank in self.others() {
             self.hear(rank)?;
             self.read(rank, 0, bytemuck::cast_slice_mut(&mut result[slice(rank)]))?;

@@ -302,15 +302,19 @@ impl Engine {
         let board = self.board()?;
         let room = board.room();
         let needed = if length > SLOT_BYTES { SLOTS_BYTES + length } else { SLOTS_BYTES };
-        let larger = (room * ROOM_GROWTH).max(needed).min(range.len());
-        if larger == room {
-            return Ok(());
-        }
-        match job.segment().reserve(range.start + room..range.start + larger) {
-            Ok(()) => board.set_room(larger),
-            // What is there is enough, it only turns around sooner.
-            Err(_) if room >= needed => {}
-            Err(error) => return Err(error.into()),
+        // Where there is not as much memory, what is needed will do: it only turns around sooner.
+        for larger in [(room * ROOM_GROWTH).max(needed).min(range.len()), needed] {
+            if larger <= room {
+                return Ok(());
+            }
+            match job.segment().reserve(range.start + room..range.start + larger) {
+                Ok(()) => {
+                    board.set_room(larger);
+                    return Ok(());
+                }
+                Err(error) if larger == needed => return Err(error.into()),
+                Err(_) => {}
+            }
         }
         Ok(())
     }

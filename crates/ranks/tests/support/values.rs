@@ -1,9 +1,9 @@
 //! What ranks give in the tests of collectives, and for how many ranks and elements.
 
 pub(crate) const RANKS: [usize; 5] = [1, 2, 3, 5, 8];
-/// In words of eight bytes: nothing, one, what just fits and does not fit into a cell, a slot and a piece of the board,
-/// above 64 KiB, above 1 MiB.
-pub(crate) const LENGTHS: [usize; 9] = [0, 1, 4, 7, 512, 513, 2048, 9_001, 150_001];
+/// In words of eight bytes: nothing, one, what just fits and does not fit into a cell, a slot and the pieces of the board
+/// (64 KiB, 512 KiB), and several of them.
+pub(crate) const LENGTHS: [usize; 11] = [0, 1, 4, 7, 512, 513, 8192, 8193, 65_536, 65_537, 150_001];
 
 /// What `rank` gives at `index`.
 pub(crate) fn value(rank: usize, index: usize) -> u64 {

@@ -58,7 +58,7 @@ impl Board<'_> {
         }
         let may = length > SLOT_BYTES
             && self.streams(length)
-            && !self.is_short_of_room(length)
+            && (self.room == self.mine().buffer.len() || !self.is_short_of_room(length))
             && self.awaited(length).is_none();
         if may {
             self.early = Early { round, length, written: 0 };
