@@ -218,13 +218,9 @@ impl Collective<'_> {
 
     /// Puts what all ranks show, piece by piece, and this rank's own part into their parts of `result`.
     fn collect(&self, own: Own<'_>, result: &mut [u8], parts: Parts<'_>) -> Result<()> {
-        let (mine, shown) = match own {
-            Own::Shown(mine) => (mine, mine),
-            Own::Kept(mine) => (mine, &[][..]),
-        };
-        let most = match own {
-            Own::Shown(_) => self.exchanged_bytes(),
-            Own::Kept(_) => self.streamed_bytes(),
+        let (mine, shown, most) = match own {
+            Own::Shown(mine) => (mine, mine, self.exchanged_bytes()),
+            Own::Kept(mine) => (mine, &[][..], self.streamed_bytes()),
         };
         for range in pieces(parts.longest(), most) {
             match own {
