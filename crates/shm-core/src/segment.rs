@@ -217,8 +217,9 @@ impl Segment {
 
     /// Creates a segment that only its descriptor leads to: nothing is left behind however its users die.
     ///
-    /// A POSIX object with a random name that is unlinked at once; or anonymous memory (`memfd_create`) if there
-    /// is no `/dev/shm`, or if fewer than `size` bytes are free in it. A container's 64 MB are such a case.
+    /// An object in `/dev/shm` that has no name at any time (elsewhere than on Linux: a POSIX object with a random name
+    /// that is unlinked at once); or anonymous memory (`memfd_create`) if there is no `/dev/shm`, or if fewer than
+    /// `size` bytes are free in it. A container's 64 MB are such a case.
     ///
     /// # Errors
     ///
@@ -231,7 +232,14 @@ impl Segment {
         Self::initialise(file, prefix, size, format)
     }
 
-    /// A POSIX object without a name; `None` if this system's shared memory cannot be used.
+    /// An object without a name in this system's shared memory; `None` if that cannot be used.
+    #[cfg(target_os = "linux")]
+    fn create_nameless_object(_prefix: &str) -> Result<Option<File>, SegmentError> {
+        Ok(shm::create_nameless().ok())
+    }
+
+    /// As above, with a name between two system calls.
+    #[cfg(not(target_os = "linux"))]
     fn create_nameless_object(prefix: &str) -> Result<Option<File>, SegmentError> {
         loop {
             let name = SegmentName::random(prefix)?;

@@ -158,11 +158,6 @@ fn a_truncated_object_is_refused_and_not_touched() {
 #[test]
 fn a_descriptor_leads_to_a_segment_without_a_name() {
     let mine = Segment::create_unnamed("nameless", 8192, FORMAT).unwrap();
-    assert!(
-        fs::read_dir("/dev/shm")
-            .unwrap()
-            .all(|file| { !file.unwrap().file_name().to_string_lossy().starts_with("nameless.") })
-    );
     mine.at::<AtomicU64>(64).store(5, Relaxed);
     let descriptor = mine.descriptor().try_clone_to_owned().unwrap();
     let yours = Segment::from_descriptor(descriptor, FORMAT).unwrap();
@@ -174,6 +169,29 @@ fn a_descriptor_leads_to_a_segment_without_a_name() {
     ));
     let (_reader, pipe) = std::io::pipe().unwrap();
     assert!(Segment::from_descriptor(pipe.as_fd().try_clone_to_owned().unwrap(), FORMAT).is_err());
+}
+
+/// Whoever is killed at any instruction leaves no name that way.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_nameless_has_no_name_at_any_time() {
+    use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+    let watch = init(CreateFlags::NONBLOCK).unwrap();
+    add_watch(&watch, "/dev/shm", WatchFlags::CREATE).unwrap();
+    drop(Segment::create_unnamed("nowhere", 8192, FORMAT).unwrap());
+    // That it would have been seen.
+    let named = Named::new("somewhere");
+    drop(Segment::create(&named.0, 8192, FORMAT).unwrap());
+
+    let mut events = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut events = Reader::new(&watch, &mut events);
+    let mut names = Vec::new();
+    while let Ok(event) = events.next() {
+        assert!(!event.events().contains(ReadFlags::QUEUE_OVERFLOW), "events are lost");
+        names.extend(event.file_name().map(|name| format!("/{}", name.to_string_lossy())));
+    }
+    assert!(names.contains(&named.0.to_string()), "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("/nowhere")), "{names:?}");
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub(super) fn random_id() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes) | 1)
 }
 
-/// Creates the segment of a job and fills its header. It has no name by the time this returns.
+/// Creates the segment of a job and fills its header. It has no name.
 ///
 /// The ranks share `cores` processors.
 pub(super) fn job(id: u64, ranks: usize, cores: usize, tuning: &Tuning) -> Result<Job, LaunchError> {

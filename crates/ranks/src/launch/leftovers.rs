@@ -1,7 +1,8 @@
 //! Names in /dev/shm that jobs left behind.
 //!
-//! A segment has a name for microseconds: from its creation to the next system call of its launcher. A launcher that
-//! is killed in between leaves it. Builds with named semaphores have a name per rank while a job runs.
+//! Builds with named semaphores have a name per rank while a job runs. A segment has none; systems other than Linux and
+//! earlier versions give it one from its creation to the next system call of its launcher, and a launcher that is killed in
+//! between leaves it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};

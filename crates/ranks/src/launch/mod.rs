@@ -13,7 +13,7 @@
 //!
 //! # What is left when something is killed
 //!
-//! The segment has no name once the first rank runs, so nothing can be left in /dev/shm. Processes end because
+//! The segment has no name at any time, so nothing can be left in /dev/shm. Processes end because
 //! - direct children get SIGKILL from the kernel when the launcher's supervising thread ends;
 //! - ranks that attached below a wrapper watch the launcher themselves;
 //! - other descendants (`sh -c './app; true'`) are found by the job's id in their environment and killed by the

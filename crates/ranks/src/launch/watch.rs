@@ -134,9 +134,9 @@ fn find(launcher: u32, id: &str) -> Option<Watch> {
 fn may_be_segment(path: &Path) -> bool {
     let Ok(target) = fs::read_link(path) else { return false };
     let target = target.to_string_lossy();
-    ["/dev/shm/", "/memfd:"]
-        .iter()
-        .any(|place| target.strip_prefix(place).is_some_and(|name| name.starts_with(NAME_PREFIX)))
+    // Linux calls a file that never had a name by its inode.
+    target.starts_with("/dev/shm/#")
+        || target.strip_prefix("/memfd:").is_some_and(|name| name.starts_with(NAME_PREFIX))
 }
 
 /// The job of this id, if a file is its segment.

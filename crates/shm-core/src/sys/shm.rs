@@ -41,6 +41,15 @@ pub(crate) fn unlink(name: &str) -> io::Result<()> {
     }
 }
 
+/// Creates an object of size 0 in the directory of POSIX shared memory that has no name at any time, and cannot be given
+/// one (`O_TMPFILE` in `open(2)`).
+#[cfg(target_os = "linux")]
+pub(crate) fn create_nameless() -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = libc::O_TMPFILE | libc::O_EXCL;
+    File::options().read(true).write(true).mode(0o600).custom_flags(flags).open("/dev/shm")
+}
+
 /// Creates anonymous memory that a descriptor names (`memfd_create(2)`); the name is only for `/proc`.
 #[cfg(target_os = "linux")]
 pub(crate) fn create_anonymous(name: &str) -> io::Result<File> {
