@@ -15,10 +15,10 @@
 //!         RENDEZVOUS: message id u32
 //!         OFFER: message id u32, transfer u32, address u64, serial u64, seal u64
 //!
-//!         INVITE            PULLED, PUSHED
-//!  8      message id        message id
-//! 12                        blocks
-//! 16      address  u64
+//!         INVITE            PULLED, PUSHED    PART
+//!  8      message id        message id        chunk
+//! 12                        blocks            offset in it
+//! 16      address  u64                        number of the part, from 0 on
 //! 24      seal     u64      seal     u64
 //! ```
 //!
@@ -44,14 +44,24 @@ pub(crate) const INVITE: u16 = 7;
 pub(crate) const PULLED: u16 = 8;
 /// Sender to receiver: the same.
 pub(crate) const PUSHED: u16 = 9;
-/// The whole payload is in one chunk of the sender's pool, which the receiver gives back as soon as it sees it.
+/// The payload is in chunks of the sender's pool, which the receiver empties as soon as it sees it: here is the first part,
+/// the others follow in PART cells, with nothing between them.
 pub(crate) const LENT: u16 = 10;
+
+/// The next part of the LENT message before it.
+pub(crate) const PART: u16 = 11;
 
 const KIND_MASK: u16 = 0x00ff;
 /// The send completes only when the message is matched.
 pub(crate) const FLAG_SYNCHRONOUS: u16 = 0x0100;
 /// The payload is an encoded object, not elements of a plain type.
 pub(crate) const FLAG_OBJECT: u16 = 0x0200;
+/// Of messages, as opposed to those of single cells.
+const MESSAGE_FLAGS: u16 = FLAG_SYNCHRONOUS | FLAG_OBJECT;
+/// The chunk was written past the caches, for a distant core.
+const FLAG_STREAMED: u16 = 0x0400;
+/// More parts follow in the same chunk: it is not given back yet.
+const FLAG_KEEP: u16 = 0x0800;
 
 /// The header of a message, as matching sees it.
 ///
@@ -84,7 +94,7 @@ impl Envelope {
     pub(crate) fn from_body(body: &Body) -> Self {
         let [origin, content, length] = body.words;
         Self {
-            flags: body.kind & !KIND_MASK,
+            flags: body.kind & MESSAGE_FLAGS,
             context: origin as u32,
             source: (origin >> 32) as u16,
             call_site: (origin >> 48) as u16,
@@ -96,6 +106,31 @@ impl Envelope {
 
     pub(crate) fn is_object(&self) -> bool {
         self.flags & FLAG_OBJECT != 0
+    }
+}
+
+/// Where a part of an eager message is: what its cell carries.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lent {
+    pub(crate) chunk: u32,
+    pub(crate) offset: u32,
+}
+
+impl Lent {
+    fn to_word(self) -> u64 {
+        u64::from(self.chunk) | u64::from(self.offset) << 32
+    }
+
+    fn from_word(word: u64) -> Self {
+        Self { chunk: word as u32, offset: (word >> 32) as u32 }
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; size_of::<Self>()] {
+        self.to_word().to_le_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
+        Self::from_word(u64::from_le_bytes(bytes))
     }
 }
 
@@ -113,6 +148,35 @@ pub(crate) fn control_words(message: u32, chunk: u32, bytes: u32) -> [u64; CELL_
 pub(crate) fn control(body: &Body) -> (u32, u32, u32) {
     let [name, bytes, _] = body.words;
     (name as u32, (name >> 32) as u32, bytes as u32)
+}
+
+/// The flags of a cell that tells of a chunk.
+#[inline]
+pub(crate) fn chunk_flags(streamed: bool, keep: bool) -> u16 {
+    (u16::from(streamed) * FLAG_STREAMED) | (u16::from(keep) * FLAG_KEEP)
+}
+
+/// Whether the chunk of a cell was written by a near core just now.
+#[inline]
+pub(crate) fn is_fresh(body: &Body) -> bool {
+    body.kind & FLAG_STREAMED == 0
+}
+
+/// Whether more parts follow in the chunk of a cell.
+#[inline]
+pub(crate) fn keeps_chunk(body: &Body) -> bool {
+    body.kind & FLAG_KEEP != 0
+}
+
+/// The words of the PART cell with number `index`.
+pub(crate) fn part_words(index: usize, place: Lent) -> [u64; CELL_WORDS] {
+    [place.to_word(), index as u64, 0]
+}
+
+/// Number and place of a PART cell.
+pub(crate) fn part(body: &Body) -> (u64, Lent) {
+    let [place, index, _] = body.words;
+    (index, Lent::from_word(place))
 }
 
 /// The words of an INVITE cell.

@@ -12,8 +12,8 @@ use shm_core::ring::{Cell, Ring, RingHeader};
 use shm_core::{Bell, Doorbell, Segment, SegmentError};
 
 use crate::layout::{
-    CALL_SITES, CallSiteEntry, Event, Geometry, JobHeader, PeerTally, RankControl, SITE_TALLIES, SiteTally,
-    TRANSFERS, Tally, rank_state,
+    CALL_SITES, CHUNK_BYTES, CallSiteEntry, EAGER_BYTES, Event, Geometry, JobHeader, PeerTally, RankControl,
+    SITE_TALLIES, SiteTally, TRANSFERS, Tally, rank_state,
 };
 use crate::turns::Turns;
 
@@ -93,7 +93,7 @@ impl Job {
 
     /// The longest message that is sent without waiting for its receiver.
     pub(crate) fn eager_limit(&self) -> u64 {
-        (self.geometry.chunk_bytes as u64).min(self.direct_from() - 1)
+        EAGER_BYTES.min(self.direct_from() - 1)
     }
 
     /// Whether the job was started with this one of [`crate::layout::modes`].
@@ -307,10 +307,10 @@ impl Job {
 
     /// The pool of `rank`. Its range has to be reserved before it is used.
     pub(crate) fn pool(&self, rank: usize) -> Pool<'_> {
-        let Geometry { pool_chunks, chunk_bytes, .. } = self.geometry;
+        let pool_chunks = self.geometry.pool_chunks;
         let range = self.pool_range(rank);
-        let lines = pool_chunks * chunk_bytes / LINE_BYTES;
-        let bytes = self.segment.slice_at(range.end - pool_chunks * chunk_bytes, lines);
+        let lines = pool_chunks * CHUNK_BYTES / LINE_BYTES;
+        let bytes = self.segment.slice_at(range.end - pool_chunks * CHUNK_BYTES, lines);
         Pool::new(self.segment.slice_at(range.start, pool_chunks), SharedBytes::new(bytes))
     }
 

@@ -46,6 +46,15 @@ pub(crate) const MAX_RANKS: usize = 512;
 
 const PAGE: usize = 4096;
 
+/// Bytes of one chunk of a pool.
+pub(crate) const CHUNK_BYTES: usize = 16 << 10;
+/// An eager message that is longer is lent in parts of this length: its receiver copies one while its sender copies the next.
+pub(crate) const PART_BYTES: usize = 8 << 10;
+/// The most parts of an eager message.
+pub(crate) const MOST_PARTS: usize = 8;
+/// The longest eager message.
+pub(crate) const EAGER_BYTES: u64 = (MOST_PARTS * PART_BYTES) as u64;
+
 /// Facts about the job, written by the launcher before any rank exists.
 #[repr(C, align(64))]
 pub(crate) struct JobHeader {
@@ -364,8 +373,6 @@ pub(crate) struct Geometry {
     pub(crate) ring_limit: usize,
     /// Chunks of one pool.
     pub(crate) pool_chunks: usize,
-    /// Bytes of one chunk.
-    pub(crate) chunk_bytes: usize,
     /// Bytes of a rank's buffer for collectives.
     pub(crate) board_bytes: usize,
     /// What a rank shows in one round of a collective in which the others read one piece while it writes the next.
@@ -385,7 +392,6 @@ impl Geometry {
             ring_bytes: RING_BYTES,
             ring_limit: RING_BYTES / 16,
             pool_chunks: if ranks > 64 { 2 * ranks } else { 128 },
-            chunk_bytes: 16 << 10,
             board_bytes: if ranks <= 8 {
                 2 << 20
             } else if ranks <= 16 {
@@ -418,7 +424,8 @@ impl Geometry {
             .number(self.ring_bytes as u64)
             .number(self.ring_limit as u64)
             .number(self.pool_chunks as u64)
-            .number(self.chunk_bytes as u64)
+            .number(CHUNK_BYTES as u64)
+            .number(PART_BYTES as u64)
             .number(self.board_bytes as u64)
             .number(self.piece_bytes as u64)
             .number(SHARED_PIECES as u64)
@@ -502,8 +509,8 @@ impl Geometry {
     }
 
     fn pool_size(&self) -> usize {
-        let states = self.pool_chunks * size_of::<shm_core::pool::ChunkState>();
-        states.next_multiple_of(PAGE) + self.pool_chunks * self.chunk_bytes
+        let returns = self.pool_chunks * size_of::<shm_core::pool::Returns>();
+        returns.next_multiple_of(PAGE) + self.pool_chunks * CHUNK_BYTES
     }
 }
 
@@ -545,7 +552,7 @@ const fn fingerprint() -> Fingerprint {
         .and::<CallSiteEntry>()
         .and::<ring::RingHeader>()
         .and::<ring::Cell>()
-        .and::<pool::ChunkState>()
+        .and::<pool::Returns>()
         .and::<direct::Transfer>()
         .and::<Tally>()
         .and::<PeerTally>()

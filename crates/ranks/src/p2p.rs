@@ -291,6 +291,26 @@ impl World {
         if let Some(status) = engine.receive_soon(pattern, &expected, buffer)? {
             return Ok(status);
         }
+        drop(engine);
+        self.recv_slowly(buffer, expected, pattern, caller.operation, caller.at)
+    }
+
+    // Out of the way, like `send_slowly`.
+    #[inline(never)]
+    fn recv_slowly(
+        &self,
+        buffer: &mut [u8],
+        expected: Expected,
+        pattern: Pattern,
+        operation: &'static str,
+        at: CallSite,
+    ) -> Result<Status> {
+        let (caller, mut engine) = (Caller { operation, at }, self.engine.borrow_mut());
+        if pattern.source().is_none()
+            && let Some(status) = engine.receive_soon_from_any(pattern, &expected, buffer)?
+        {
+            return Ok(status);
+        }
         let mut loan = Loan::new(&mut engine);
         let id = loan.receive(pattern, expected, buffer, caller)?;
         loan.wait_receive(id, Blocked::in_receive(caller, &pattern, size_of_val(buffer) as u64))

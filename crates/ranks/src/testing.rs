@@ -63,7 +63,10 @@ mod smoke {
 
     fn exchange_of_every_length(world: &World) {
         let other = 1 - world.rank();
-        for length in [0, 1, 4, 5, 100, 1000, 1024, 1025, 2049, 5000, 16_000, 100_000, 3_000_000] {
+        for length in [
+            0, 1, 4, 5, 100, 1000, 1024, 1025, 2048, 2049, 4096, 5000, 16_000, 16_384, 16_385, 100_000,
+            3_000_000,
+        ] {
             let data: Vec<u32> = (0..length as u32).map(|i| i * 7 + world.rank() as u32).collect();
             let mut back = vec![0u32; length];
             let status = world.sendrecv(&data, (other, 3), &mut back, (other, 3)).unwrap();

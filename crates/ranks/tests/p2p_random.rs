@@ -25,8 +25,8 @@ const RANKS: usize = 3;
 const ROUNDS: u64 = 300;
 const MOST_MESSAGES: usize = 24;
 const TAGS: usize = 4;
-/// In words: nothing, within one cell, within the eager lane, at its likely borders, several chunks.
-const LENGTHS: [usize; 12] = [0, 0, 1, 2, 5, 6, 7, 100, 512, 2048, 8193, 50_000];
+/// In words: nothing, within one cell, within the eager lane, at its likely borders, in parts, several chunks.
+const LENGTHS: [usize; 14] = [0, 0, 1, 2, 5, 6, 7, 100, 512, 1025, 3000, 8192, 8193, 50_000];
 
 /// What a rank receives: a vector or buffer, and the status.
 type Received = (Vec<u64>, Status);

@@ -147,6 +147,22 @@ impl<'a> SharedBytes<'a> {
         }
     }
 
+    /// Like [`SharedBytes::copy_out`], of what a near core has written just now: in less time.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the stretch.
+    pub fn copy_out_fresh(&self, offset: usize, buffer: &mut [u8]) {
+        #[cfg(loom)]
+        self.copy_out(offset, buffer);
+        #[cfg(not(loom))]
+        {
+            self.check(offset, buffer.len());
+            // SAFETY: the range was checked above; `buffer` is private memory and cannot overlap.
+            unsafe { crate::copy::copy_fresh(self.start().add(offset), buffer.as_mut_ptr(), buffer.len()) }
+        }
+    }
+
     /// Copies what lies at `offset` to `buffer`, and `data`, which has the same length, to `to_offset` of `to`, past the
     /// caches: in less time than one after the other between distant cores. Before others may be told of `data`, it needs
     /// [`SharedBytes::finish_streaming`].

@@ -15,6 +15,11 @@ use crate::bytes::LINE_BYTES;
 
 /// Below this `memcpy` is at its best, and never uses `rep movsb`.
 const SHORT_BYTES: usize = 1024;
+/// The ways of [`copy_fresh`], as its table has them.
+#[cfg(target_arch = "x86_64")]
+const DOWNWARDS_BELOW: usize = 4096;
+#[cfg(target_arch = "x86_64")]
+const HALVES_FROM: usize = 8192;
 
 #[cfg(target_arch = "x86_64")]
 type Vector = std::arch::x86_64::__m256i;
@@ -45,6 +50,40 @@ pub(crate) unsafe fn copy(source: *const u8, destination: *mut u8, length: usize
     }
     // SAFETY: the caller's promise.
     unsafe { std::ptr::copy_nonoverlapping(source, destination, length) }
+}
+
+/// [`copy`] of what a near core has written just now, and may write on behind it.
+///
+/// A processor that reads upwards asks for lines beyond the end too: those that the other core is about to write, which
+/// then has to take them back. So short ranges are read downwards; long ones by turns of both halves, which asks for fewer lines
+/// too early and has more on their way. Messages of 2 ranks, medians of 29 rounds on a Zen 4 machine, half round trip in µs and
+/// windows of 64 in GB/s:
+///
+/// | bytes | upwards | downwards | both halves | | upwards | downwards | both halves |
+/// |--:|--:|--:|--:|--|--:|--:|--:|
+/// | 2048 | 0.296 | 0.255 | 0.265 | | 11.9 | 17.3 | 15.0 |
+/// | 4096 | 0.309 | 0.315 | 0.317 | | 26.7 | 26.7 | 26.3 |
+/// | 8192 | 0.550 | 0.548 | 0.547 | | 35.5 | 34.8 | 35.5 |
+/// | 16384 | 1.16 | 1.09 | 1.08 | | 36.9 | 33.8 | 37.5 |
+/// | 65536 | 2.70 | 2.61 | 2.57 | | 33.3 | 32.3 | 33.8 |
+///
+/// # Safety
+///
+/// As [`copy`].
+pub(crate) unsafe fn copy_fresh(source: *const u8, destination: *mut u8, length: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if length >= SHORT_BYTES && std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX, and the ranges are the caller's promise.
+        return unsafe {
+            match length {
+                HALVES_FROM.. => copy_halves(source, destination, length),
+                DOWNWARDS_BELOW.. => copy_vectors::<false>(source, destination, length),
+                _ => copy_downwards(source, destination, length),
+            }
+        };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { copy(source, destination, length) }
 }
 
 /// Whether the processor has stores that go past the caches.
@@ -92,6 +131,44 @@ unsafe fn copy_vectors<const STREAMING: bool>(source: *const u8, destination: *m
     let done = head + blocks * BLOCK;
     // SAFETY: what is left of the range.
     unsafe { std::ptr::copy_nonoverlapping(source.add(done), destination.add(done), length - done) };
+}
+
+/// Copies in blocks to aligned destinations, the last one first; what is left at both ends goes by `memcpy`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+unsafe fn copy_downwards(source: *const u8, destination: *mut u8, length: usize) {
+    let tail = ((destination.addr() + length) % VECTOR).min(length);
+    let mut end = length - tail;
+    // SAFETY: `tail` bytes are the last of the range.
+    unsafe { std::ptr::copy_nonoverlapping(source.add(end), destination.add(end), tail) };
+    while end >= BLOCK {
+        end -= BLOCK;
+        // SAFETY: `end + BLOCK <= length`.
+        unsafe { copy_block::<false>(source.add(end), destination.add(end)) };
+    }
+    // SAFETY: what is left of the range.
+    unsafe { std::ptr::copy_nonoverlapping(source, destination, end) };
+}
+
+/// Copies in blocks to aligned destinations, by turns of both halves; what is left at both ends goes by `memcpy`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+unsafe fn copy_halves(source: *const u8, destination: *mut u8, length: usize) {
+    let head = destination.align_offset(VECTOR).min(length);
+    let half = (length - head) / (2 * BLOCK) * BLOCK;
+    for at in (head..head + half).step_by(BLOCK) {
+        // SAFETY: `at + half + BLOCK <= head + 2 * half <= length`.
+        unsafe {
+            copy_block::<false>(source.add(at), destination.add(at));
+            copy_block::<false>(source.add(at + half), destination.add(at + half));
+        }
+    }
+    let done = head + 2 * half;
+    // SAFETY: what is left of the range.
+    unsafe {
+        std::ptr::copy_nonoverlapping(source, destination, head);
+        std::ptr::copy_nonoverlapping(source.add(done), destination.add(done), length - done);
+    }
 }
 
 /// Copies one block; streaming, to a destination that is aligned to a vector.
@@ -211,9 +288,9 @@ mod tests {
 
         /// Every byte arrives, none beside them changes, wherever both ranges begin.
         #[test]
-        fn copies_exactly_the_range(from in 0..70usize, to in 0..70usize, length in 0..5000usize) {
+        fn copies_exactly_the_range(from in 0..70usize, to in 0..70usize, length in 0..17_000usize) {
             let source: Vec<u8> = (0..from + length).map(|at| (at * 7 + at / 256) as u8).collect();
-            for copy in [super::copy as Copy, super::copy_streaming as Copy] {
+            for copy in [super::copy as Copy, super::copy_fresh as Copy, super::copy_streaming as Copy] {
                 let mut target = vec![0xAA; to + length + 70];
                 // SAFETY: both vectors are long enough.
                 unsafe { copy(source[from..].as_ptr(), target[to..].as_mut_ptr(), length) };

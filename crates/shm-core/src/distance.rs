@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::board::{Board, Place, SLOTS_BYTES, Seat};
     use crate::bytes::{Line, SharedBytes};
-    use crate::pool::{ChunkState, Owner, Pool, Reader};
+    use crate::pool::{Owner, Pool, Reader, Returns};
     use crate::ring::{Cell, Consumer, Producer, Ring, RingHeader};
 
     /// Around the limits between inline, plain and streaming, and with odd ends.
@@ -203,8 +203,8 @@ mod tests {
     #[test]
     fn a_pool_for_a_distant_core_lends_what_was_given() {
         let bytes = lines(4 * 4096);
-        let states: Vec<_> = (0..4).map(|_| ChunkState::new()).collect();
-        let pool = Pool::new(&states, SharedBytes::new(&bytes));
+        let returns: Vec<_> = (0..4).map(|_| Returns::new()).collect();
+        let pool = Pool::new(&returns, SharedBytes::new(&bytes));
         let (mut owner, reader) = (Owner::new(pool), Reader::new(pool));
         for length in LENGTHS {
             let chunk = owner.lend(&content(length), 0, &Distance::DISTANT).unwrap();

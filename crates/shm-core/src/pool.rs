@@ -9,21 +9,22 @@
 //!
 //! # States of a chunk
 //!
-//! | state | who may touch its bytes | transition |
-//! |---|---|---|
-//! | FREE | the owner | `take` and filling, then [`Owner::lend`] => LENT |
-//! | LENT | the reader that was told of it | [`Reader::give_back`] => FREE |
+//! | state | its count is | who may touch its bytes | transition |
+//! |---|---|---|---|
+//! | free | what the owner expects | the owner | [`Owner::lend`], which expects one more => lent |
+//! | lent | one less | the reader that was told of it | [`Reader::give_back`], which counts => free |
 //!
-//! The word stays as it is while the owner keeps the chunk in hand: only the owner would look.
+//! Only readers write counts, and the owner reads them only when it runs out of chunks: while chunks are lent and come
+//! back, no line goes to and fro for them. What the owner expects is its own business.
 //!
 //! # Memory ordering
 //!
-//! That a chunk is lent is told through a ring, whose publication carries the bytes and the LENT word over.
-//! `chunk-return`: FREE (Release by the reader, Acquire by the owner): the reader's copy is over.
+//! That a chunk is lent is told through a ring, whose publication carries the bytes over, and the count of the reader
+//! before. `chunk-return`: the count (Release by the reader, Acquire by the owner): the reader's copy is over.
 //!
 //! # Safety
 //!
-//! Trusted for saying that [`ChunkState`] is plain shared memory.
+//! Trusted for saying that [`Returns`] is plain shared memory.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -32,21 +33,18 @@ use crate::bytes::SharedBytes;
 use crate::distance::Distance;
 use crate::sync::{AtomicU32, Ordering};
 
-const FREE: u32 = 0;
-const LENT: u32 = 1;
+/// How often one chunk has been given back, since the pool was new; goes round.
+#[repr(transparent)]
+pub struct Returns(AtomicU32);
 
-/// One chunk's state, on a cache line of its own: readers of different chunks do not disturb each other.
-#[repr(C, align(64))]
-pub struct ChunkState(AtomicU32);
-
-impl ChunkState {
-    /// A free chunk, for use on the heap. In a segment, zeroed memory is one.
+impl Returns {
+    /// Of a chunk that was never lent, for use on the heap. In a segment, zeroed memory is one.
     pub fn new() -> Self {
-        Self(AtomicU32::new(FREE))
+        Self(AtomicU32::new(0))
     }
 }
 
-impl Default for ChunkState {
+impl Default for Returns {
     fn default() -> Self {
         Self::new()
     }
@@ -55,7 +53,7 @@ impl Default for ChunkState {
 /// The memory of one pool: what the owner and all readers share.
 #[derive(Clone, Copy)]
 pub struct Pool<'a> {
-    states: &'a [ChunkState],
+    returns: &'a [Returns],
     bytes: SharedBytes<'a>,
     chunk_bytes: usize,
 }
@@ -66,9 +64,9 @@ impl<'a> Pool<'a> {
     /// # Panics
     ///
     /// If `bytes` is not as long as all chunks together.
-    pub fn new(states: &'a [ChunkState], bytes: SharedBytes<'a>) -> Self {
-        assert!(!states.is_empty() && bytes.len().is_multiple_of(states.len()));
-        Self { states, bytes, chunk_bytes: bytes.len() / states.len() }
+    pub fn new(returns: &'a [Returns], bytes: SharedBytes<'a>) -> Self {
+        assert!(!returns.is_empty() && bytes.len().is_multiple_of(returns.len()));
+        Self { returns, bytes, chunk_bytes: bytes.len() / returns.len() }
     }
 
     /// Bytes of one chunk.
@@ -78,7 +76,13 @@ impl<'a> Pool<'a> {
 
     /// Number of chunks.
     pub fn chunks(&self) -> usize {
-        self.states.len()
+        self.returns.len()
+    }
+
+    /// How often a chunk has been given back.
+    fn returns(&self, chunk: u32) -> u32 {
+        // SYNC chunk-return
+        self.returns[chunk as usize].0.load(Ordering::Acquire)
     }
 }
 
@@ -87,12 +91,15 @@ pub struct Owner<'a> {
     pool: Pool<'a>,
     free: VecDeque<u32>,
     lent: VecDeque<u32>,
+    /// The counts that say that the chunks are back.
+    expected: Vec<u32>,
 }
 
 impl<'a> Owner<'a> {
     /// The owner of a pool that nobody has used yet.
     pub fn new(pool: Pool<'a>) -> Self {
-        Self { pool, free: (0..pool.chunks() as u32).collect(), lent: VecDeque::new() }
+        let chunks = pool.chunks();
+        Self { pool, free: (0..chunks as u32).collect(), lent: VecDeque::new(), expected: vec![0; chunks] }
     }
 
     /// Chunks that can be taken now, as far as is known without looking.
@@ -100,29 +107,38 @@ impl<'a> Owner<'a> {
         self.free.len()
     }
 
-    /// Takes a free chunk, puts `data` at `offset` in it, and marks it as lent; the caller then tells the reader, whose
-    /// distance is `distance`.
+    /// Takes a free chunk, and puts `data` at `offset` in it; the caller then tells the reader, whose distance is
+    /// `distance`.
     ///
     /// # Panics
     ///
     /// If `data` does not fit there.
     pub fn lend(&mut self, data: &[u8], offset: usize, distance: &Distance) -> Option<u32> {
+        let chunk = self.free.pop_front()?;
+        self.fill(chunk, data, offset, distance);
+        let expected = &mut self.expected[chunk as usize];
+        *expected = expected.wrapping_add(1);
+        self.lent.push_back(chunk);
+        Some(chunk)
+    }
+
+    /// Puts more into a chunk that was lent just now, and whose reader keeps it until it is told of the last part.
+    ///
+    /// # Panics
+    ///
+    /// If `data` does not fit there.
+    pub fn fill(&mut self, chunk: u32, data: &[u8], offset: usize, distance: &Distance) {
         assert!(
             offset + data.len() <= self.pool.chunk_bytes,
             "{} bytes at {offset} in one chunk",
             data.len()
         );
-        let chunk = self.free.pop_front()?;
         let start = chunk as usize * self.pool.chunk_bytes + offset;
         if distance.streams(data.len()) {
             self.pool.bytes.copy_in_streaming(start, data);
         } else {
             self.pool.bytes.copy_in(start, data);
         }
-        // Relaxed: the ring's publication, which follows, carries it over.
-        self.pool.states[chunk as usize].0.store(LENT, Ordering::Relaxed);
-        self.lent.push_back(chunk);
-        Some(chunk)
     }
 
     /// Collects the chunks that came back, and tells `returned` of each.
@@ -141,10 +157,9 @@ impl<'a> Owner<'a> {
         if self.free.len() > before {
             return;
         }
-        let (pool, free) = (self.pool, &mut self.free);
+        let (pool, free, expected) = (self.pool, &mut self.free, &self.expected);
         self.lent.retain(|&chunk| {
-            // SYNC chunk-return
-            let back = pool.states[chunk as usize].0.load(Ordering::Acquire) == FREE;
+            let back = pool.returns(chunk) == expected[chunk as usize];
             if back {
                 free.push_back(chunk);
                 returned(chunk);
@@ -155,11 +170,12 @@ impl<'a> Owner<'a> {
 
     /// Takes chunks back from readers that are gone: they read no more.
     pub fn take_back(&mut self, mut is_lost: impl FnMut(u32) -> bool) {
-        let (pool, free) = (self.pool, &mut self.free);
+        let (pool, free, expected) = (self.pool, &mut self.free, &mut self.expected);
         self.lent.retain(|&chunk| {
             let lost = is_lost(chunk);
             if lost {
-                pool.states[chunk as usize].0.store(FREE, Ordering::Relaxed);
+                // Its reader may have come to give it back, or not.
+                expected[chunk as usize] = pool.returns(chunk);
                 free.push_back(chunk);
             }
             !lost
@@ -172,8 +188,7 @@ impl<'a> Owner<'a> {
     }
 
     fn is_back(&self, chunk: u32) -> bool {
-        // SYNC chunk-return
-        self.pool.states[chunk as usize].0.load(Ordering::Acquire) == FREE
+        self.pool.returns(chunk) == self.expected[chunk as usize]
     }
 }
 
@@ -216,6 +231,17 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Like [`Reader::copy_out`], of what a near owner has put there just now: in less time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::copy_out`].
+    pub fn copy_out_fresh(&self, chunk: u32, offset: usize, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
+        self.check(chunk, offset.saturating_add(buffer.len()))?;
+        self.pool.bytes.copy_out_fresh(chunk as usize * self.pool.chunk_bytes + offset, buffer);
+        Ok(())
+    }
+
     /// Returns a chunk to its owner, who has to be woken if it waits for one.
     ///
     /// # Errors
@@ -223,8 +249,11 @@ impl<'a> Reader<'a> {
     /// [`NoSuchChunk`]: the number comes from shared memory.
     pub fn give_back(&self, chunk: u32) -> Result<(), NoSuchChunk> {
         self.check(chunk, 0)?;
+        let Returns(count) = &self.pool.returns[chunk as usize];
+        // Nobody else writes it while the chunk is lent: no need for a read-modify-write.
+        let returned = count.load(Ordering::Relaxed).wrapping_add(1);
         // SYNC chunk-return
-        self.pool.states[chunk as usize].0.store(FREE, Ordering::Release);
+        count.store(returned, Ordering::Release);
         Ok(())
     }
 
@@ -244,8 +273,8 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(not(loom))]
-crate::fixed_layout!(ChunkState { 0 });
+crate::fixed_layout!(Returns { 0 });
 
 #[cfg(not(loom))]
 // SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.
-unsafe impl crate::SharedLayout for ChunkState {}
+unsafe impl crate::SharedLayout for Returns {}

@@ -234,6 +234,16 @@ impl<'a> Producer<'a> {
         self.tail - self.head_seen < self.ring.cells.len() as u64 || self.refresh_cells()
     }
 
+    /// Whether there is room for so many messages with an inline payload now.
+    pub fn has_room_for(&mut self, messages: usize) -> bool {
+        let cells = self.ring.cells.len() as u64;
+        let fits = |producer: &Self| producer.tail + messages as u64 - producer.head_seen <= cells;
+        if !fits(self) {
+            self.refresh_cells();
+        }
+        fits(self)
+    }
+
     /// Publishes a message, or returns [`Full`] without effect. Never blocks.
     ///
     /// # Panics
@@ -394,9 +404,27 @@ impl<'a> Consumer<'a> {
 
     #[inline]
     fn next_stamp(&self) -> Option<u64> {
+        self.stamp_at(self.head)
+    }
+
+    #[inline]
+    fn stamp_at(&self, position: u64) -> Option<u64> {
         // SYNC ring-publish
-        let stamp = self.ring.slot(self.head).stamp.load(Ordering::Acquire);
-        (stamp as u32 == (self.head + 1) as u32).then_some(stamp)
+        let stamp = self.ring.slot(position).stamp.load(Ordering::Acquire);
+        (stamp as u32 == (position + 1) as u32).then_some(stamp)
+    }
+
+    /// What the cell at a position says, whose stamp is `stamp`.
+    #[inline]
+    fn body(&self, position: u64, stamp: u64) -> Result<Body, Damaged> {
+        let (payload, kind) = ((stamp >> 32) as u16, (stamp >> 48) as u16);
+        let most = self.ring.max_payload();
+        if usize::from(payload) > most {
+            return Err(Damaged { claimed: payload.into(), most });
+        }
+        // SAFETY: by Invariant 2 the producer leaves the cell alone until `head` has passed it.
+        let words = self.ring.slot(position).words.with(|place| unsafe { place.read() });
+        Ok(Body { payload, kind, words })
     }
 
     /// The header of the next message, which stays in the ring until [`Consumer::pop`].
@@ -411,14 +439,18 @@ impl<'a> Consumer<'a> {
             self.prefetch_payload(0);
             return None;
         };
-        let (payload, kind) = ((stamp >> 32) as u16, (stamp >> 48) as u16);
-        let most = self.ring.max_payload();
-        if usize::from(payload) > most {
-            return Some(Err(Damaged { claimed: payload.into(), most }));
-        }
-        // SAFETY: by Invariant 2 the producer leaves the cell alone until `head` has passed it.
-        let words = self.ring.slot(self.head).words.with(|place| unsafe { place.read() });
-        Some(Ok(Body { payload, kind, words }))
+        Some(self.body(self.head, stamp))
+    }
+
+    /// The header of a message after the next one, so many of them later, if it is there. It is read when those before it
+    /// have been popped, or only for its header.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::peek`].
+    pub fn peek_ahead(&self, messages: usize) -> Option<Result<Body, Damaged>> {
+        let position = self.head + messages as u64;
+        self.stamp_at(position).map(|stamp| self.body(position, stamp))
     }
 
     /// Copies the payload of `body`, which [`Consumer::peek`] returned last, to `buffer`.

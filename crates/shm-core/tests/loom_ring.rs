@@ -126,3 +126,27 @@ fn released_carries_what_came_before() {
         reader.join().unwrap();
     });
 }
+
+/// Whoever sees a later message can read those before it, and it stays when they are taken.
+#[test]
+fn what_is_seen_ahead_comes_after_the_others() {
+    loom::model(|| {
+        let memory = Memory::new(2, 1);
+        let theirs = memory.clone();
+        let sender = thread::spawn(move || {
+            let mut producer = Producer::new(theirs.ring());
+            assert!(producer.has_room_for(2) && !producer.has_room_for(3));
+            push(&mut producer, 1, &[1]);
+            push(&mut producer, 2, &[2]);
+        });
+        let mut consumer = Consumer::new(memory.ring());
+        if let Some(body) = consumer.peek_ahead(1) {
+            assert_eq!(body.unwrap().words, [2; 3]);
+            let first = consumer.peek().expect("what comes before").unwrap();
+            assert_eq!(first.words, [1; 3]);
+        }
+        pop(&mut consumer, 1, &[1]);
+        pop(&mut consumer, 2, &[2]);
+        sender.join().unwrap();
+    });
+}

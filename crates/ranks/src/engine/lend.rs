@@ -11,35 +11,20 @@
 use shm_core::distance::Distance;
 use shm_core::pool::{Owner, Pool};
 
+use crate::envelope::Lent;
+use crate::layout::{CHUNK_BYTES, PART_BYTES};
+
 pub(crate) struct Lender {
     owner: Owner<'static>,
-    chunk_bytes: usize,
     chunks: usize,
     loans: Vec<Loan>,
     /// Chunks of matched messages that each destination holds.
     matched: Vec<u32>,
     /// Destinations that hold none.
     without: usize,
-    /// Eager messages lent so far.
-    eager: usize,
-}
-
-/// Where the payload of an eager message is: what its cell carries.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lent {
-    pub(crate) chunk: u32,
-    pub(crate) offset: u32,
-}
-
-impl Lent {
-    pub(crate) fn to_bytes(self) -> [u8; size_of::<Self>()] {
-        (u64::from(self.chunk) | u64::from(self.offset) << 32).to_le_bytes()
-    }
-
-    pub(crate) fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
-        let both = u64::from_le_bytes(bytes);
-        Self { chunk: both as u32, offset: (both >> 32) as u32 }
-    }
+    /// How often messages of one part have gone round through the pool, and how many of them until the next time.
+    lap: usize,
+    until_next_lap: usize,
 }
 
 /// In a loan: the chunk holds a whole message, which is never asked for by its number.
@@ -57,17 +42,13 @@ impl Lender {
         let idle = Loan { destination: 0, message: 0, matched: false };
         Self {
             owner: Owner::new(pool),
-            chunk_bytes: pool.chunk_bytes(),
             chunks: pool.chunks(),
             loans: vec![idle; pool.chunks()],
             matched: vec![0; destinations],
             without: destinations,
-            eager: 0,
+            lap: 0,
+            until_next_lap: pool.chunks(),
         }
-    }
-
-    pub(crate) fn chunk_bytes(&self) -> usize {
-        self.chunk_bytes
     }
 
     /// The same pool in a world of `members` among the destinations until now.
@@ -115,35 +96,80 @@ impl Lender {
         self.lend_unmatched(loan, data, 0, distance)
     }
 
-    /// Fills a chunk with the whole payload of a message: its receiver empties it as soon as it looks. Gives the chunk
-    /// and where in it the payload begins.
+    /// Whether there are chunks for an eager message of so many bytes in several parts.
+    pub(crate) fn may_lend_parts(&mut self, bytes: usize) -> bool {
+        self.may_lend_unmatched(bytes.div_ceil(CHUNK_BYTES))
+    }
+
+    /// Fills a chunk with an eager message that has one part: its receiver empties it as soon as it looks. Gives the chunk and
+    /// where in it the message begins.
     ///
-    /// Short ones go to another part of the chunk in each lap through the pool, so that they come round as slowly as
+    /// Short ones go to another place in the chunk in each lap through the pool, so that they come round as slowly as
     /// long ones do: a line that is still in the reader's cache takes longer to write than one that has left it.
-    pub(crate) fn lend_eager(
+    pub(crate) fn lend_whole(
         &mut self,
         destination: usize,
         data: &[u8],
         distance: &Distance,
     ) -> Option<Lent> {
-        let parts = (self.chunk_bytes / data.len().next_power_of_two()).max(1);
-        let offset = self.eager / self.chunks % parts * (self.chunk_bytes / parts);
+        if self.until_next_lap == 0 {
+            (self.lap, self.until_next_lap) = (self.lap.wrapping_add(1), self.chunks);
+        }
+        self.until_next_lap -= 1;
+        let offset = self.lap.wrapping_mul(data.len().next_power_of_two()) % CHUNK_BYTES;
+        self.lend_at(destination, data, offset, distance)
+    }
+
+    /// Puts the next part of an eager message into the chunk of its last one if there is room, otherwise at the beginning of
+    /// another chunk.
+    pub(crate) fn lend_part(
+        &mut self,
+        destination: usize,
+        last: Option<Lent>,
+        data: &[u8],
+        distance: &Distance,
+    ) -> Option<Lent> {
+        let Some(last) = last.filter(|&last| self.has_room_behind(last)) else {
+            return self.lend_at(destination, data, 0, distance);
+        };
+        let offset = last.offset as usize + PART_BYTES;
+        self.owner.fill(last.chunk, data, offset, distance);
+        Some(Lent { chunk: last.chunk, offset: offset as u32 })
+    }
+
+    /// Whether the next part goes to the chunk of this one.
+    pub(crate) fn has_room_behind(&self, part: Lent) -> bool {
+        part.offset as usize + 2 * PART_BYTES <= CHUNK_BYTES
+    }
+
+    fn lend_at(
+        &mut self,
+        destination: usize,
+        data: &[u8],
+        offset: usize,
+        distance: &Distance,
+    ) -> Option<Lent> {
         let loan = Loan { destination: destination as u32, message: NO_MESSAGE, matched: false };
         let chunk = self.lend_unmatched(loan, data, offset, distance)?;
-        self.eager += 1;
         Some(Lent { chunk, offset: offset as u32 })
     }
 
     fn lend_unmatched(&mut self, loan: Loan, data: &[u8], offset: usize, distance: &Distance) -> Option<u32> {
-        if self.owner.free() <= self.without + self.chunks / 2 {
-            self.reclaim();
-            if self.owner.free() <= self.without + self.chunks / 2 {
-                return None;
-            }
+        if !self.may_lend_unmatched(1) {
+            return None;
         }
         let chunk = self.owner.lend(data, offset, distance)?;
         self.loans[chunk as usize] = loan;
         Some(chunk)
+    }
+
+    /// Whether so many more chunks may go to messages that are not matched yet.
+    fn may_lend_unmatched(&mut self, chunks: usize) -> bool {
+        let least = self.without + self.chunks / 2 + chunks;
+        if self.owner.free() < least {
+            self.reclaim();
+        }
+        self.owner.free() >= least
     }
 
     /// The message has been matched: its early chunks will come back.

@@ -5,17 +5,18 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::Ordering::AcqRel;
 
 use shm_core::direct::Remote;
-use shm_core::pool::Reader;
+use shm_core::pool::{NoSuchChunk, Reader};
 use shm_core::ring::{Body, CELL_WORDS, Consumer, Producer};
 use shm_core::{Bell, Doorbell, SegmentError};
 
 use super::OperationId;
 use super::direct::Key;
-use super::lend::Lent;
 use super::receive::Inflow;
-use crate::envelope::{INVITE, MATCH, PULLED, PUSHED, control_words, copied_words, invite_words};
+use crate::envelope::{
+    self, Envelope, INVITE, Lent, MATCH, PART, PULLED, PUSHED, control_words, copied_words, invite_words,
+};
 use crate::job::Job;
-use crate::layout::rank_state;
+use crate::layout::{MOST_PARTS, PART_BYTES, rank_state};
 
 /// What an eager message costs beyond its payload while it is unexpected: about the size of its entry.
 const ENVELOPE_COST: u64 = 64;
@@ -80,6 +81,39 @@ impl Hasher for NumberHasher {
 
     fn write_u32(&mut self, number: u32) {
         self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// A part of a LENT message, as its cell tells.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Part {
+    pub(super) place: Lent,
+    /// A near core has written it just now.
+    pub(super) fresh: bool,
+    /// More parts follow in its chunk.
+    pub(super) keep: bool,
+}
+
+/// The parts of one message.
+pub(super) struct Parts {
+    list: [Part; MOST_PARTS],
+    count: usize,
+}
+
+impl Parts {
+    fn new() -> Self {
+        Self { list: [Part::default(); MOST_PARTS], count: 0 }
+    }
+
+    fn push(&mut self, part: Part) -> Result<(), String> {
+        let place = self.list.get_mut(self.count).ok_or("a message in more parts than there can be")?;
+        *place = part;
+        self.count += 1;
+        Ok(())
+    }
+
+    pub(super) fn as_slice(&self) -> &[Part] {
+        &self.list[..self.count]
     }
 }
 
@@ -164,36 +198,122 @@ impl Link {
         }
     }
 
-    /// Where the `length` bytes of a LENT message are.
-    pub(crate) fn lent(&self, body: &Body, length: u64) -> Result<Lent, String> {
-        let mut bytes = [0; size_of::<Lent>()];
-        let Some(consumer) = self.consumer.as_ref().filter(|_| body.payload_bytes() == bytes.len()) else {
-            return Err("a lent message that names no chunk".into());
+    /// Empties the parts of the next message, which is LENT, into a buffer of its length, and takes the message; false if
+    /// the rest of it does not come within so many looks, or something is wrong with it: the long way waits for it, and finds
+    /// out what.
+    pub(super) fn take_lent(&mut self, first: &Body, buffer: &mut [u8], looks: u32) -> bool {
+        if buffer.len() <= PART_BYTES {
+            return self.take_part(first, buffer).is_ok();
+        }
+        let (length, mut parts, mut looks) = (buffer.len() as u64, Parts::new(), looks);
+        for target in buffer.chunks_mut(PART_BYTES) {
+            let part = loop {
+                match self.next_part(first, &parts, length) {
+                    Some(Ok(part)) => break part,
+                    None if looks > 0 => looks -= 1,
+                    None | Some(Err(_)) => return false,
+                }
+                std::hint::spin_loop();
+            };
+            if self.copy_part(part, target).is_err() || parts.push(part).is_err() {
+                return false;
+            }
+        }
+        self.pop_parts(first, parts.count);
+        self.give_back_parts(&parts).is_ok()
+    }
+
+    /// Takes the next message, which is LENT and has one part.
+    fn take_part(&mut self, told: &Body, buffer: &mut [u8]) -> Result<(), String> {
+        let Some(consumer) = &self.consumer else { return Ok(()) };
+        let part = self.part(consumer, told, 0, buffer.len() as u64)?;
+        self.copy_part(part, buffer).map_err(|error| error.to_string())?;
+        self.pop_parts(told, 1);
+        self.chunks.give_back(part.place.chunk).map_err(|error| error.to_string())?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Whether the next message, which is LENT, has come with all of its parts.
+    pub(super) fn has_all_parts(&self, first: &Body) -> bool {
+        let last = Envelope::from_body(first).length.saturating_sub(1) / PART_BYTES as u64;
+        // One that is too long to be sound is dealt with at once.
+        last >= MOST_PARTS as u64
+            || self.consumer.as_ref().is_some_and(|consumer| consumer.peek_ahead(last as usize).is_some())
+    }
+
+    /// Where the next message lies, which is LENT and has come with all of its parts.
+    pub(super) fn parts(&self, first: &Body, length: u64) -> Result<Parts, String> {
+        let mut parts = Parts::new();
+        while ((parts.count * PART_BYTES) as u64) < length {
+            let part = self.next_part(first, &parts, length);
+            parts.push(part.ok_or("a message in parts that ends early")??)?;
+        }
+        Ok(parts)
+    }
+
+    /// Where the part after `parts` of the next message lies, which is LENT; `None` if it has not come.
+    fn next_part(&self, first: &Body, parts: &Parts, length: u64) -> Option<Result<Part, String>> {
+        let consumer = self.consumer.as_ref()?;
+        let told = match parts.count {
+            0 => *first,
+            index => match consumer.peek_ahead(index)? {
+                Ok(body) => body,
+                Err(error) => return Some(Err(error.to_string())),
+            },
         };
-        consumer.copy_payload(body, &mut bytes);
-        let lent = Lent::from_bytes(bytes);
-        let end = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(lent.offset as usize);
-        self.chunks.check(lent.chunk, end).map_err(|error| error.to_string())?;
-        Ok(lent)
+        Some(self.part(consumer, &told, parts.count, length))
     }
 
-    /// Empties the chunk of the next message, which is LENT, into a buffer of its length, and takes the message; false
-    /// if something is wrong with it: the long way finds out what.
-    #[inline(never)]
-    pub(crate) fn take_lent(&mut self, body: Body, buffer: &mut [u8]) -> bool {
-        let Ok(lent) = self.lent(&body, buffer.len() as u64) else { return false };
-        if self.chunks.copy_out(lent.chunk, lent.offset as usize, buffer).is_err() {
-            return false;
+    fn part(&self, consumer: &Consumer, told: &Body, index: usize, length: u64) -> Result<Part, String> {
+        let place = if index == 0 {
+            first_place(consumer, told)?
+        } else {
+            let (number, place) = envelope::part(told);
+            if envelope::kind(told) != PART || number != index as u64 {
+                return Err(format!("no part {index} of a message in parts"));
+            }
+            place
+        };
+        let bytes = length.saturating_sub((index * PART_BYTES) as u64).min(PART_BYTES as u64) as usize;
+        let end = bytes.saturating_add(place.offset as usize);
+        self.chunks.check(place.chunk, end).map_err(|error| error.to_string())?;
+        Ok(Part { place, fresh: envelope::is_fresh(told), keep: envelope::keeps_chunk(told) })
+    }
+
+    /// Copies all parts of a message into a buffer of its length.
+    pub(super) fn copy_parts(&self, parts: &Parts, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
+        let mut targets = buffer.chunks_mut(PART_BYTES).zip(parts.as_slice());
+        targets.try_for_each(|(target, part)| self.copy_part(*part, target))
+    }
+
+    /// Copies a part of the other rank's into a buffer of its length.
+    pub(super) fn copy_part(
+        &self,
+        Part { place, fresh, .. }: Part,
+        buffer: &mut [u8],
+    ) -> Result<(), NoSuchChunk> {
+        let (chunk, offset) = (place.chunk, place.offset as usize);
+        match fresh {
+            true => self.chunks.copy_out_fresh(chunk, offset, buffer),
+            false => self.chunks.copy_out(chunk, offset, buffer),
         }
+    }
+
+    /// Takes so many cells of a LENT message, whose first is `first`.
+    pub(super) fn pop_parts(&mut self, first: &Body, count: usize) {
         if let Some(consumer) = &mut self.consumer {
-            consumer.pop(&body);
+            for _ in 0..count {
+                consumer.pop(first);
+            }
         }
-        self.give_back(lent.chunk).is_ok()
     }
 
-    /// Returns a chunk to the other rank, and wakes it if it may wait for one.
-    pub(crate) fn give_back(&self, chunk: u32) -> Result<(), String> {
-        self.chunks.give_back(chunk).map_err(|error| error.to_string())?;
+    /// Gives back the chunks of a message.
+    pub(super) fn give_back_parts(&self, parts: &Parts) -> Result<(), String> {
+        for part in parts.as_slice().iter().filter(|part| !part.keep) {
+            self.chunks.give_back(part.place.chunk).map_err(|error| error.to_string())?;
+        }
         self.wake();
         Ok(())
     }
@@ -239,6 +359,16 @@ impl Link {
             }
         }
     }
+}
+
+/// Where the first part of the next message lies, which is LENT.
+pub(super) fn first_place(consumer: &Consumer, told: &Body) -> Result<Lent, String> {
+    let mut bytes = [0; size_of::<Lent>()];
+    if told.payload_bytes() != bytes.len() {
+        return Err("a lent message that names no chunk".into());
+    }
+    consumer.copy_payload(told, &mut bytes);
+    Ok(Lent::from_bytes(bytes))
 }
 
 /// Reserves and announces the ring from `sender` to `receiver`.

@@ -98,6 +98,8 @@ pub(crate) struct Engine {
     pub(crate) exchanged_bytes: usize,
     /// Ranks whose ring to this one is in use.
     incoming: Vec<usize>,
+    /// Which of them comes first in the next receive from any rank.
+    turn_of_any: usize,
     /// Where other ranks announce their rings to this one ...
     senders: &'static [AtomicU64],
     /// ... and the sets of announced rings as last seen.
@@ -168,6 +170,7 @@ impl Engine {
             call_sites: CallSites::new(job),
             links: (0..size).map(|other| Link::new(job, other)).collect(),
             incoming: Vec::new(),
+            turn_of_any: 0,
             senders: &job.control(rank).senders.bits[..words],
             announced: vec![0; words],
             outgoing: Vec::new(),

@@ -6,7 +6,6 @@ use shm_core::ring::{Body, Consumer, INLINE_BYTES};
 
 use super::Engine;
 use super::direct::{Offer, Pull};
-use super::lend::Lent;
 use super::receive::{Inflow, Kept};
 use crate::envelope::{self, Envelope};
 use crate::error::{Error, Result};
@@ -81,6 +80,9 @@ impl Engine {
             let body = body.map_err(|error| self.damaged(format!("{error} (ring from rank {source})")))?;
             if envelope::kind(&body) == envelope::EAGER {
                 self.take_eager(source, &body)?;
+            } else if envelope::kind(&body) == envelope::LENT && !self.links[source].has_all_parts(&body) {
+                // It counts as not sent yet: should its sender die now, it never was.
+                return Ok(taken > 0);
             } else {
                 self.take_cell(source, &body)?;
             }
@@ -104,7 +106,7 @@ impl Engine {
         let outcome = match envelope::kind(body) {
             envelope::RENDEZVOUS | envelope::OFFER => return self.take_rendezvous(source, body),
             envelope::LENT => self.take_lent(source, body),
-            envelope::CHUNK => self.receive_chunk(source, message, chunk, length),
+            envelope::CHUNK => self.receive_chunk(source, message, (chunk, length), envelope::is_fresh(body)),
             envelope::DATA => self.take_data(source, message, body),
             envelope::MATCH => self.on_match(source, message),
             envelope::INVITE => {
@@ -157,31 +159,34 @@ impl Engine {
         self.damaged(what)
     }
 
-    /// A message whose payload is in a chunk: it is emptied at once, matched or not.
+    /// A message whose payload is in chunks, all of which have come: they are emptied at once, matched or not.
     fn take_lent(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
         let envelope = checked_envelope(source, body)?;
-        let Lent { chunk, offset } = self.links[source].lent(body, envelope.length)?;
-        let offset = offset as usize;
-        let chunks = self.links[source].chunks;
+        let link = &self.links[source];
+        let parts = link.parts(body, envelope.length)?;
+        let mut copied = Ok(());
+        let mut fill = |buffer: &mut [u8]| copied = link.copy_parts(&parts, buffer);
         let receive = self.posted.take_match(&envelope);
         match receive {
-            Some(id) => {
-                let mut copied = Ok(());
-                let fill = |buffer: &mut [u8]| copied = chunks.copy_out(chunk, offset, buffer);
-                self.receives.deliver(id, &envelope, &self.call_sites, fill);
-                copied.map_err(|error| error.to_string())?;
-                self.links[source].release(envelope.length, self.unexpected_bound);
-            }
+            Some(id) => self.receives.deliver(id, &envelope, &self.call_sites, fill),
             None => {
                 let mut payload = vec![0; envelope.length as usize].into_boxed_slice();
-                chunks.copy_out(chunk, offset, &mut payload).map_err(|error| error.to_string())?;
+                fill(&mut payload);
                 self.unexpected.push(envelope, Kept::Eager(payload));
             }
         }
+        copied.map_err(|error| error.to_string())?;
+        let link = &mut self.links[source];
+        if receive.is_some() {
+            link.release(envelope.length, self.unexpected_bound);
+        }
+        // The last cell goes like any other.
+        link.pop_parts(body, parts.as_slice().len().saturating_sub(1));
+        link.give_back_parts(&parts)?;
         if self.observer.is_some() {
             self.observe_arrival(&envelope, receive);
         }
-        self.links[source].give_back(chunk)
+        Ok(())
     }
 
     fn take_rendezvous(&mut self, source: usize, body: &Body) -> Result<()> {

@@ -143,7 +143,7 @@ impl Engine {
         }
         self.answer_match(source, message)?;
         for (chunk, length) in early {
-            self.receive_chunk(source, message, chunk, length).map_err(|what| self.damaged(what))?;
+            self.receive_chunk(source, message, (chunk, length), false).map_err(|what| self.damaged(what))?;
         }
         Ok(())
     }
@@ -162,13 +162,13 @@ impl Engine {
         }
     }
 
-    /// The next chunk of a rendezvous message.
+    /// The next chunk of a rendezvous message, and the bytes in it; `fresh` if a near core has written them just now.
     pub(crate) fn receive_chunk(
         &mut self,
         source: usize,
         message: u32,
-        chunk: u32,
-        length: u32,
+        (chunk, length): (u32, u32),
+        fresh: bool,
     ) -> std::result::Result<(), String> {
         let link = &mut self.links[source];
         link.chunks.check(chunk, length as usize).map_err(|error| error.to_string())?;
@@ -193,7 +193,11 @@ impl Engine {
         let bytes = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
         if let Some(bytes) = bytes {
             let piece = &mut bytes[start..start + length as usize];
-            link.chunks.copy_out(chunk, 0, piece).map_err(|error| error.to_string())?;
+            let copied = match fresh {
+                true => link.chunks.copy_out_fresh(chunk, 0, piece),
+                false => link.chunks.copy_out(chunk, 0, piece),
+            };
+            copied.map_err(|error| error.to_string())?;
         }
         link.chunks.give_back(chunk).map_err(|error| error.to_string())?;
         self.links[source].wake();

@@ -21,12 +21,12 @@ use std::sync::atomic::Ordering::Acquire;
 
 use shm_core::ring::{Body, Consumer};
 
-use super::link::Link;
+use super::link::{Link, first_place};
 use super::membership::Membership;
 use super::publish::{Blocked, Ranks};
 use super::receive::Kept;
 use super::{Caller, Engine};
-use crate::envelope;
+use crate::envelope::{self, Envelope};
 use crate::error::Result;
 use crate::job::Job;
 use crate::matching::Posted;
@@ -151,10 +151,14 @@ impl Engine {
         Ok(announced)
     }
 
-    fn empty_ring(&mut self, source: usize, mut consumer: Consumer<'static>) -> Result<Consumer<'static>> {
+    pub(super) fn empty_ring(
+        &mut self,
+        source: usize,
+        mut consumer: Consumer<'static>,
+    ) -> Result<Consumer<'static>> {
         while let Some(body) = consumer.peek() {
             let body = body.map_err(|error| self.damaged(format!("{error} (ring from rank {source})")))?;
-            self.throw_away(source, &body).map_err(|what| self.damaged(what))?;
+            self.throw_away(source, &consumer, &body).map_err(|what| self.damaged(what))?;
             consumer.pop(&body);
         }
         let link = &mut self.links[source];
@@ -163,18 +167,31 @@ impl Engine {
         Ok(consumer)
     }
 
-    fn throw_away(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
+    fn throw_away(
+        &mut self,
+        source: usize,
+        consumer: &Consumer<'static>,
+        body: &Body,
+    ) -> std::result::Result<(), String> {
         let link = &mut self.links[source];
-        match envelope::kind(body) {
-            envelope::EAGER => link.release(body.payload_bytes() as u64, self.unexpected_bound),
-            envelope::CHUNK => {
-                let (_, chunk, _) = envelope::control(body);
-                link.chunks.give_back(chunk).map_err(|error| error.to_string())?;
+        let chunk = match envelope::kind(body) {
+            envelope::EAGER => {
+                link.release(body.payload_bytes() as u64, self.unexpected_bound);
+                None
             }
+            envelope::LENT => {
+                link.release(Envelope::from_body(body).length, self.unexpected_bound);
+                Some(first_place(consumer, body)?.chunk)
+            }
+            envelope::PART => Some(envelope::part(body).1.chunk),
+            envelope::CHUNK => Some(envelope::control(body).1),
             // Envelopes and answers hold nothing.
-            _ => {}
+            _ => None,
+        };
+        match chunk.filter(|_| !envelope::keeps_chunk(body)) {
+            Some(chunk) => link.chunks.give_back(chunk).map_err(|error| error.to_string()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Begins to listen: to the rings that were emptied, and to new ones.

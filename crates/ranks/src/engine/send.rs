@@ -18,8 +18,11 @@ use super::lend::Lender;
 use super::link::{Answer, Link, charge, open_ring};
 use super::receive::Kept;
 use super::{Caller, Engine, OperationId};
-use crate::envelope::{CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, OFFER, RENDEZVOUS, control_words};
+use crate::envelope::{
+    CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, OFFER, RENDEZVOUS, chunk_flags, control_words,
+};
 use crate::error::{Error, Result};
+use crate::layout::CHUNK_BYTES;
 
 /// Chunks that an unmatched long message may hold: enough for the copy to go on while the match comes back.
 const EARLY_CHUNKS: usize = 4;
@@ -337,13 +340,18 @@ impl Engine {
         if rest.is_empty() || !producer.has_room() {
             return false;
         }
-        let piece = &rest[..rest.len().min(lender.chunk_bytes())];
+        let piece = &rest[..rest.len().min(CHUNK_BYTES)];
+        let streamed = producer.distance().streams(piece.len());
         let lent = match matched {
             true => lender.lend_matched(destination, id, piece, producer.distance()),
             false => lender.lend_early(destination, id, piece, producer.distance()),
         };
         let Some(chunk) = lent else { return false };
-        let told = producer.try_push(CHUNK, control_words(id, chunk, piece.len() as u32), &[]);
+        let told = producer.try_push(
+            CHUNK | chunk_flags(streamed, false),
+            control_words(id, chunk, piece.len() as u32),
+            &[],
+        );
         debug_assert!(told.is_ok(), "room was checked above");
         send.copied += piece.len();
         self.links[destination].wake();

@@ -1,14 +1,18 @@
 //! The short ways: a message that goes out at once, and one that is received when it is there already, without an
 //! operation. Everything else is in `send.rs` and `receive.rs`.
 
-use shm_core::ring::Consumer;
+#[cfg(test)]
+mod tests;
+
+use shm_core::ring::{Body, Consumer};
 
 use super::Engine;
 use super::buffer::Incoming;
 use super::link::charge;
 use super::receives::Expected;
-use crate::envelope::{self, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT};
+use crate::envelope::{self, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT, PART, chunk_flags, part_words};
 use crate::error::Result;
+use crate::layout::PART_BYTES;
 use crate::matching::Pattern;
 use crate::status::Status;
 
@@ -78,22 +82,61 @@ impl Engine {
         true
     }
 
-    /// Sends a message that is eager but too long for the ring, if a chunk is free for it; whether there was.
+    /// Sends a message that is eager but too long for the ring, if there are chunks for it; whether there were.
     pub(super) fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
         let link = &mut self.links[destination];
         if envelope.length > self.eager_limit || !link.has_credit(envelope.length, self.unexpected_bound) {
             return false;
         }
-        let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else { return false };
+        let lent = match payload.len() <= PART_BYTES {
+            true => self.lend_whole(destination, envelope, payload),
+            false => self.lend_parts(destination, envelope, payload),
+        };
+        if lent {
+            let link = &mut self.links[destination];
+            link.charged += charge(envelope.length);
+            link.wake();
+            self.short_ways = self.short_ways.wrapping_add(1);
+        }
+        lent
+    }
+
+    fn lend_whole(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        let producer = self.links[destination].producer.as_mut();
+        let (Some(producer), Some(lender)) = (producer, &mut self.lender) else { return false };
         if !producer.has_room() {
             return false;
         }
-        let Some(lent) = lender.lend_eager(destination, payload, producer.distance()) else { return false };
-        let told = producer.try_push(LENT | envelope.flags, envelope.words(), &lent.to_bytes());
+        let flags = chunk_flags(producer.distance().streams(payload.len()), false);
+        let Some(lent) = lender.lend_whole(destination, payload, producer.distance()) else { return false };
+        let told = producer.try_push(LENT | envelope.flags | flags, envelope.words(), &lent.to_bytes());
         debug_assert!(told.is_ok(), "room was checked above");
-        link.charged += charge(envelope.length);
-        link.wake();
-        self.short_ways = self.short_ways.wrapping_add(1);
+        true
+    }
+
+    /// Nothing comes between the parts, and once the first is on its way nothing stops the others: a receiver that has seen
+    /// that one need not do anything else before the last, unless this rank dies.
+    fn lend_parts(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+        let link = &mut self.links[destination];
+        let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else { return false };
+        let directly = link.offers && self.direct.serves(envelope.length, Some(producer.distance()));
+        let parts = payload.len().div_ceil(PART_BYTES);
+        if directly || !producer.has_room_for(parts) || !lender.may_lend_parts(payload.len()) {
+            return false;
+        }
+        let mut last = None;
+        for (index, part) in payload.chunks(PART_BYTES).enumerate() {
+            let streamed = producer.distance().streams(part.len());
+            let lent = lender.lend_part(destination, last, part, producer.distance());
+            let lent = lent.expect("the chunks were counted above");
+            let flags = chunk_flags(streamed, index + 1 < parts && lender.has_room_behind(lent));
+            let told = match index {
+                0 => producer.try_push(LENT | envelope.flags | flags, envelope.words(), &lent.to_bytes()),
+                _ => producer.try_push(PART | flags, part_words(index, lent), &[]),
+            };
+            debug_assert!(told.is_ok(), "room was checked above");
+            last = Some(lent);
+        }
         true
     }
 
@@ -129,7 +172,7 @@ impl Engine {
         }
         let buffer = &mut buffer[..envelope.length as usize];
         if envelope::kind(&body) == LENT {
-            if !link.take_lent(body, buffer) {
+            if !self.take_lent_now(source, &body, buffer) {
                 return Now::Otherwise;
             }
         } else if envelope::kind(&body) == EAGER && envelope.length == body.payload_bytes() as u64 {
@@ -140,9 +183,42 @@ impl Engine {
         } else {
             return Now::Otherwise;
         }
-        link.release(envelope.length, self.unexpected_bound);
+        self.links[source].release(envelope.length, self.unexpected_bound);
         self.short_ways = self.short_ways.wrapping_add(1);
         Now::Received(Status::of(&envelope))
+    }
+
+    /// [`Engine::try_receive_now`] from any rank. Where several have sent something, the one after the last one's turn.
+    pub(super) fn try_receive_from_any(
+        &mut self,
+        pattern: Pattern,
+        expected: &Expected,
+        buffer: &mut [u8],
+    ) -> Now {
+        for turn in self.turn_of_any..self.turn_of_any + self.incoming.len() {
+            let turn = if turn < self.incoming.len() { turn } else { turn - self.incoming.len() };
+            let source = self.incoming[turn];
+            match self.try_receive_now(source, pattern, expected, buffer) {
+                Now::NotYet => {
+                    if let Some(producer) = &mut self.links[source].producer {
+                        producer.prepare();
+                    }
+                }
+                Now::Otherwise => return Now::Otherwise,
+                received @ Now::Received(_) => {
+                    self.turn_of_any = if turn + 1 < self.incoming.len() { turn + 1 } else { 0 };
+                    return received;
+                }
+            }
+        }
+        Now::NotYet
+    }
+
+    /// Takes the next message from `source`, which is LENT and fits into `buffer`; false if it has to be waited for.
+    #[inline(never)]
+    fn take_lent_now(&mut self, source: usize, first: &Body, buffer: &mut [u8]) -> bool {
+        let looks = if buffer.len() > PART_BYTES { self.spins() } else { 0 };
+        self.links[source].take_lent(first, buffer, looks)
     }
 
     /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come
@@ -156,14 +232,21 @@ impl Engine {
         expected: &Expected,
         buffer: &mut Incoming,
     ) -> Result<Option<Status>> {
-        // Who watches sees operations only.
-        let Some(source) = pattern.source().filter(|_| self.observer.is_none()) else { return Ok(None) };
-        if !self.posted.is_empty() && !self.serve_posted(source)? {
+        if self.observer.is_some() {
+            // Who watches sees operations only.
+            return Ok(None);
+        }
+        let source = pattern.source();
+        if !self.posted.is_empty() && !source.map_or(Ok(false), |source| self.serve_posted(source))? {
             return Ok(None);
         }
         // Not before: receives that were served just now may share this memory.
         let Some(buffer) = buffer.bytes_mut() else { return Ok(None) };
-        match self.try_receive_now(source, pattern, expected, buffer) {
+        let now = match source {
+            Some(source) => self.try_receive_now(source, pattern, expected, buffer),
+            None => self.try_receive_from_any(pattern, expected, buffer),
+        };
+        match now {
             Now::Received(status) => Ok(Some(status)),
             Now::NotYet | Now::Otherwise => Ok(None),
         }

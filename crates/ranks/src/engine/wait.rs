@@ -73,6 +73,35 @@ impl Engine {
         Ok(None)
     }
 
+    /// [`Engine::receive_soon`] from any rank.
+    pub(crate) fn receive_soon_from_any(
+        &mut self,
+        pattern: Pattern,
+        expected: &Expected,
+        buffer: &mut [u8],
+    ) -> Result<Option<Status>> {
+        if self.observer.is_some() {
+            return Ok(None);
+        }
+        for look in 0..=self.spins() {
+            match self.try_receive_from_any(pattern, expected, buffer) {
+                Now::Received(status) => {
+                    if look > 0 {
+                        self.patience.learn(false);
+                    }
+                    self.progress_now_and_then()?;
+                    return Ok(Some(status));
+                }
+                Now::Otherwise => return Ok(None),
+                Now::NotYet => std::hint::spin_loop(),
+            }
+            if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
+                self.progress()?;
+            }
+        }
+        Ok(None)
+    }
+
     /// Progresses everything until `done` gives an answer.
     ///
     /// # Errors
@@ -158,7 +187,7 @@ impl Engine {
     }
 
     #[inline]
-    fn spins(&self) -> u32 {
+    pub(super) fn spins(&self) -> u32 {
         self.patience.spins(|| self.awake())
     }
 

@@ -206,7 +206,7 @@ fn forge_message(job: &Job, script: &mut Script<'_>) {
     let (sender, receiver) = (script.below(RANKS), script.below(RANKS));
     let position = next_position(job, (sender, receiver));
     let words = cell(job, (sender, receiver), position);
-    let kind = script.below(usize::from(envelope::LENT) + 2);
+    let kind = script.below(usize::from(envelope::PART) + 2);
     let flags = if script.byte() < 32 { script.byte() << 8 } else { 0 };
     let payload = if script.byte() < 32 { script.byte() << 8 | script.byte() } else { script.below(40) };
     let source = if script.byte() < 32 { script.byte() } else { sender } as u64;

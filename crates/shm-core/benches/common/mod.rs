@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use shm_core::bytes::{LINE_BYTES, Line, SharedBytes};
-use shm_core::pool::{ChunkState, Pool};
+use shm_core::pool::{Pool, Returns};
 use shm_core::ring::{Cell, Ring, RingHeader};
 
 /// The core on which times are taken, and the one of its partner: not the first, which serves interrupts, if there
@@ -108,7 +108,7 @@ impl RingMemory {
 
 /// A pool of 2 MiB.
 pub(crate) struct PoolMemory {
-    states: Vec<ChunkState>,
+    returns: Vec<Returns>,
     lines: Vec<Line>,
 }
 
@@ -117,11 +117,11 @@ const CHUNKS: usize = 128;
 
 impl PoolMemory {
     pub(crate) fn new() -> Self {
-        Self { states: fill(CHUNKS), lines: fill(CHUNKS * CHUNK_BYTES / LINE_BYTES) }
+        Self { returns: fill(CHUNKS), lines: fill(CHUNKS * CHUNK_BYTES / LINE_BYTES) }
     }
 
     pub(crate) fn pool(&self) -> Pool<'_> {
-        Pool::new(&self.states, SharedBytes::new(&self.lines))
+        Pool::new(&self.returns, SharedBytes::new(&self.lines))
     }
 }
 

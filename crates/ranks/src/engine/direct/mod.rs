@@ -166,7 +166,7 @@ impl Direct {
     }
 
     /// Whether a message of `length` bytes to a receiver at this distance is copied directly.
-    fn serves(&self, length: u64, distance: Option<&Distance>) -> bool {
+    pub(super) fn serves(&self, length: u64, distance: Option<&Distance>) -> bool {
         let is_far = distance.is_some_and(Distance::is_far);
         length >= if is_far { self.from_afar } else { self.from }
     }

@@ -1,0 +1,130 @@
+//! Messages in chunks and in parts, where both ends are at hand.
+
+use shm_core::distance::Distance;
+
+use crate::attach::Attachment;
+use crate::envelope::{LENT, chunk_flags};
+use crate::error::{CallSite, Error};
+use crate::job::Job;
+use crate::launch::in_process;
+use crate::layout::{CHUNK_BYTES, EAGER_BYTES, PART_BYTES, rank_state};
+use crate::p2p::{Content, Mode, type_hash};
+use crate::world::World;
+use crate::{ANY_SOURCE, Source, Tag};
+
+const TAG: Tag = 5;
+/// Two parts, and three.
+const LENGTHS: [usize; 3] = [PART_BYTES - 1, PART_BYTES + 1, 2 * PART_BYTES + 1];
+
+/// Runs `body` with both ranks of a job, in one thread.
+fn with_ranks(body: impl FnOnce(&World, &World)) {
+    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    body(&sender, &receiver);
+    // There is nobody to wait for.
+    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+}
+
+fn content(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at + at / 256) as u8).collect()
+}
+
+/// Sends the first part of a message, and nothing more.
+fn send_first_part(world: &World, length: usize) {
+    let mut engine = world.engine.borrow_mut();
+    engine.open_lanes(1, length as u64).unwrap();
+    let site = engine.call_sites.intern(CallSite::here());
+    let element = Content::Elements(type_hash::<u8>());
+    let envelope = world.envelope(world.context, length, element, TAG, Mode::Standard, site);
+    let part = &content(length)[..PART_BYTES];
+    let lent = engine.lender.as_mut().unwrap().lend_part(1, None, part, &Distance::new()).unwrap();
+    let producer = engine.links[1].producer.as_mut().unwrap();
+    producer.try_push(LENT | chunk_flags(false, true), envelope.words(), &lent.to_bytes()).unwrap();
+}
+
+/// Whether all chunks of a rank's pool are free.
+fn all_chunks_are_free(world: &World) -> bool {
+    let mut engine = world.engine.borrow_mut();
+    let chunks = engine.job.geometry().pool_chunks;
+    // As many as messages may have that nobody has matched.
+    engine.lender.as_mut().unwrap().may_lend_parts((chunks / 2 - 2) * CHUNK_BYTES)
+}
+
+#[test]
+fn parts_arrive_expected_and_unexpected() {
+    with_ranks(|sender, receiver| {
+        for length in [PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 50_000, EAGER_BYTES as usize] {
+            let sent = content(length);
+            for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
+                let mut buffer = vec![0; length];
+                sender.send(&sent, (1, TAG)).unwrap();
+                receiver.recv(&mut buffer, from).unwrap();
+                assert_eq!(buffer, sent, "at once");
+                // Another one before it: it is kept until it is asked for.
+                sender.send(&[1u8], (1, TAG + 1)).unwrap();
+                sender.send(&sent, (1, TAG)).unwrap();
+                buffer.fill(0);
+                receiver.recv(&mut buffer, from).unwrap();
+                assert_eq!(buffer, sent, "unexpected");
+                receiver.recv(&mut [0u8], (0, TAG + 1)).unwrap();
+                let posted = receiver.irecv::<u8>(from).unwrap();
+                sender.send(&sent, (1, TAG)).unwrap();
+                assert_eq!(posted.wait().unwrap().0, sent, "expected");
+            }
+        }
+        assert!(all_chunks_are_free(sender));
+    });
+}
+
+#[test]
+fn parts_that_do_not_fit_are_taken_all_the_same() {
+    with_ranks(|sender, receiver| {
+        for length in LENGTHS {
+            sender.send(&content(length), (1, TAG)).unwrap();
+            let error = receiver.recv(&mut vec![0u8; length - 1], (0, TAG)).unwrap_err();
+            assert!(matches!(error, Error::Truncated { .. }), "{error}");
+            sender.send(&[3u8], (1, TAG)).unwrap();
+            let mut next = [0u8];
+            receiver.recv(&mut next, (0, TAG)).unwrap();
+            assert_eq!(next, [3]);
+        }
+        assert!(all_chunks_are_free(sender));
+    });
+}
+
+#[test]
+fn a_message_whose_sender_dies_between_its_parts_was_never_sent() {
+    for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
+        with_ranks(|sender, receiver| {
+            let whole = content(LENGTHS[2]);
+            sender.send(&whole, (1, TAG)).unwrap();
+            send_first_part(sender, LENGTHS[2]);
+            let mut buffer = vec![0; LENGTHS[2]];
+            receiver.recv(&mut buffer, from).unwrap();
+            assert_eq!(buffer, whole);
+            assert!(receiver.try_probe(from).unwrap().is_none());
+            receiver.engine.borrow().job.depart(0, rank_state::DEAD);
+            let error = receiver.recv(&mut buffer, from).unwrap_err();
+            let gone = matches!(error, Error::PeerGone { rank: 0, .. } | Error::NobodyLeft { .. });
+            assert!(gone, "{error}");
+        });
+    }
+}
+
+#[test]
+fn what_is_thrown_away_gives_its_chunks_back() {
+    with_ranks(|sender, receiver| {
+        for length in LENGTHS {
+            sender.send(&content(length), (1, TAG)).unwrap();
+        }
+        assert!(!all_chunks_are_free(sender));
+        let mut engine = receiver.engine.borrow_mut();
+        engine.notice_rings();
+        let consumer = engine.links[0].consumer.take().unwrap();
+        let consumer = engine.empty_ring(0, consumer).unwrap();
+        engine.links[0].consumer = Some(consumer);
+        assert!(all_chunks_are_free(sender));
+        let charged = sender.engine.borrow().links[1].charged;
+        assert_eq!(engine.links[0].released, charged);
+    });
+}
