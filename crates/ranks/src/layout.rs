@@ -564,7 +564,8 @@ const fn fingerprint() -> Fingerprint {
         CALL_SITES,
         TRANSFERS,
         BLOCK_BYTES,
-        board::SLOT_BYTES,
+        board::SLOT_LIMIT,
+        board::SLOTS_BYTES,
     ];
     let mut result = structs.text(env!("CARGO_PKG_VERSION"));
     let mut at = 0;

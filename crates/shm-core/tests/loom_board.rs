@@ -5,12 +5,12 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use shm_core::board::{Board, CELLS, Place, SLOT_BYTES, Seat};
+use shm_core::board::{Board, CELLS, Place, SLOT_LIMIT, SLOTS_BYTES, Seat};
 use shm_core::bytes::{LINE_BYTES, Line, SharedBytes};
 
 /// Payload that goes behind the slots.
-const LONG: usize = SLOT_BYTES + 1;
-const ROOM: usize = CELLS * SLOT_BYTES + 2 * LINE_BYTES;
+const LONG: usize = SLOT_LIMIT + 1;
+const ROOM: usize = SLOTS_BYTES + 2 * LINE_BYTES;
 const TOPIC: [u64; 2] = [7, 9];
 
 struct Memory {
@@ -145,7 +145,7 @@ fn a_root_does_not_overrun_a_slow_reader_of_its_cells() {
 
 #[test]
 fn a_root_does_not_overrun_a_slow_reader_of_its_slots() {
-    root_and_reader(&[SLOT_BYTES; CELLS + 2]);
+    root_and_reader(&[SLOT_LIMIT; CELLS + 2]);
 }
 
 /// One shows, the other was wrong and passes: who waits for it learns that, and what it believed.

@@ -3,7 +3,7 @@
 //! With each round goes its topic, what the rank believes the operation to be: kind, root, element type, call site
 //! and length, packed into two words. Who hears a rank compares everything but the call site.
 
-use shm_core::board::{Board, INLINE_WORDS, Late, Nonsense, SLOT_BYTES, SLOTS_BYTES, Topic};
+use shm_core::board::{Board, INLINE_WORDS, Late, Nonsense, SLOT_LIMIT, SLOTS_BYTES, Topic};
 
 use super::{Collective, Kind};
 use crate::engine::publish::Blocked;
@@ -301,7 +301,7 @@ impl Engine {
         let (job, range) = (self.job, self.job.board_range(self.rank));
         let board = self.board()?;
         let room = board.room();
-        let needed = if length > SLOT_BYTES { SLOTS_BYTES + length } else { SLOTS_BYTES };
+        let needed = if length > SLOT_LIMIT { SLOTS_BYTES + length } else { SLOTS_BYTES };
         // Where there is not as much memory, what is needed will do: it only turns around sooner.
         for larger in [(room * ROOM_GROWTH).max(needed).min(range.len()), needed] {
             if larger <= room {

@@ -4,7 +4,7 @@
 //! a round that has not begun: it goes where the payload of that round may go by then (Invariant 2 of the board), and
 //! nobody looks there before the round is shown.
 
-use super::{Board, Nonsense, SLOT_BYTES, Seat};
+use super::{Board, Nonsense, SLOT_LIMIT, Seat};
 use crate::sync::Ordering;
 
 /// Payload of a round that is put behind the slots before the round begins.
@@ -37,7 +37,7 @@ impl Board<'_> {
         let Seat { place, buffer: theirs } = self.others[other].seat;
         let extent = place.cell(self.round).extent.load(Ordering::Relaxed);
         let (length, start) = (extent as u32 as usize, (extent >> 32) as usize + offset);
-        let is_behind = length > SLOT_BYTES && offset + both <= length && start + both <= theirs.len();
+        let is_behind = length > SLOT_LIMIT && offset + both <= length && start + both <= theirs.len();
         if both == 0 || !is_behind {
             return self.read(other, offset, buffer);
         }
@@ -56,7 +56,7 @@ impl Board<'_> {
         if (self.early.round, self.early.length) == (round, length) {
             return true;
         }
-        let may = length > SLOT_BYTES
+        let may = length > SLOT_LIMIT
             && self.streams(length)
             && (self.room == self.mine().buffer.len() || !self.is_short_of_room(length))
             && self.awaited(length).is_none();
