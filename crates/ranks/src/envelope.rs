@@ -156,7 +156,7 @@ pub(crate) fn chunk_flags(streamed: bool, keep: bool) -> u16 {
     (u16::from(streamed) * FLAG_STREAMED) | (u16::from(keep) * FLAG_KEEP)
 }
 
-/// Whether the chunk of a cell was written by a near core just now.
+/// Whether the chunk of a cell was written into the caches just now.
 #[inline]
 pub(crate) fn is_fresh(body: &Body) -> bool {
     body.kind & FLAG_STREAMED == 0

@@ -426,6 +426,7 @@ impl Geometry {
             .number(self.pool_chunks as u64)
             .number(CHUNK_BYTES as u64)
             .number(PART_BYTES as u64)
+            .number(MOST_PARTS as u64)
             .number(self.board_bytes as u64)
             .number(self.piece_bytes as u64)
             .number(SHARED_PIECES as u64)

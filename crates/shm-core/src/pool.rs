@@ -69,11 +69,6 @@ impl<'a> Pool<'a> {
         Self { returns, bytes, chunk_bytes: bytes.len() / returns.len() }
     }
 
-    /// Bytes of one chunk.
-    pub fn chunk_bytes(&self) -> usize {
-        self.chunk_bytes
-    }
-
     /// Number of chunks.
     pub fn chunks(&self) -> usize {
         self.returns.len()
@@ -276,5 +271,5 @@ impl<'a> Reader<'a> {
 crate::fixed_layout!(Returns { 0 });
 
 #[cfg(not(loom))]
-// SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.
+// SAFETY: repr(transparent) around an atomic integer, for which any bytes are valid.
 unsafe impl crate::SharedLayout for Returns {}

@@ -234,7 +234,9 @@ impl Segment {
 
     /// An object without a name in this system's shared memory; `None` if that cannot be used.
     #[cfg(target_os = "linux")]
-    fn create_nameless_object(_prefix: &str) -> Result<Option<File>, SegmentError> {
+    fn create_nameless_object(prefix: &str) -> Result<Option<File>, SegmentError> {
+        // Where it cannot be used it becomes a name.
+        SegmentName::random(prefix)?;
         Ok(shm::create_nameless().ok())
     }
 

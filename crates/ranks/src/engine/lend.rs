@@ -3,7 +3,8 @@
 //! Two rules keep one long message from stopping others (docs/decisions/003-bulk-lane.md):
 //!
 //! 1. For every destination that holds no chunk of a matched message, one chunk is kept back.
-//! 2. Messages that nobody has matched yet get chunks only while half the pool is free beyond that.
+//! 2. Messages that nobody has matched yet get chunks only while half the pool is free beyond that; eager ones, which are
+//!    emptied as soon as the receiver looks, while an eighth is.
 //!
 //! So `free >= destinations without a matched chunk` holds always: [`Lender::lend_matched`] can serve every
 //! destination in turn, whatever the others do.
@@ -27,7 +28,7 @@ pub(crate) struct Lender {
     until_next_lap: usize,
 }
 
-/// In a loan: the chunk holds a whole message, which is never asked for by its number.
+/// In a loan: the chunk holds an eager message or parts of one, which is never asked for by a number.
 const NO_MESSAGE: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
@@ -93,12 +94,12 @@ impl Lender {
         distance: &Distance,
     ) -> Option<u32> {
         let loan = Loan { destination: destination as u32, message, matched: false };
-        self.lend_unmatched(loan, data, 0, distance)
+        self.lend_beyond(self.kept_by_early(), loan, (data, 0), distance)
     }
 
     /// Whether there are chunks for an eager message of so many bytes in several parts.
     pub(crate) fn may_lend_parts(&mut self, bytes: usize) -> bool {
-        self.may_lend_unmatched(bytes.div_ceil(CHUNK_BYTES))
+        self.has_beyond(self.kept_by_eager(), bytes.div_ceil(CHUNK_BYTES))
     }
 
     /// Fills a chunk with an eager message that has one part: its receiver empties it as soon as it looks. Gives the chunk and
@@ -150,12 +151,19 @@ impl Lender {
         distance: &Distance,
     ) -> Option<Lent> {
         let loan = Loan { destination: destination as u32, message: NO_MESSAGE, matched: false };
-        let chunk = self.lend_unmatched(loan, data, offset, distance)?;
+        let chunk = self.lend_beyond(self.kept_by_eager(), loan, (data, offset), distance)?;
         Some(Lent { chunk, offset: offset as u32 })
     }
 
-    fn lend_unmatched(&mut self, loan: Loan, data: &[u8], offset: usize, distance: &Distance) -> Option<u32> {
-        if !self.may_lend_unmatched(1) {
+    /// Fills a chunk for a message that nobody has matched, if `kept` chunks are left then beyond the reserve.
+    fn lend_beyond(
+        &mut self,
+        kept: usize,
+        loan: Loan,
+        (data, offset): (&[u8], usize),
+        distance: &Distance,
+    ) -> Option<u32> {
+        if !self.has_beyond(kept, 1) {
             return None;
         }
         let chunk = self.owner.lend(data, offset, distance)?;
@@ -163,13 +171,23 @@ impl Lender {
         Some(chunk)
     }
 
-    /// Whether so many more chunks may go to messages that are not matched yet.
-    fn may_lend_unmatched(&mut self, chunks: usize) -> bool {
-        let least = self.without + self.chunks / 2 + chunks;
+    /// Whether so many chunks may go to messages that nobody has matched, if `kept` are to be left then.
+    fn has_beyond(&mut self, kept: usize, chunks: usize) -> bool {
+        let least = self.without + kept + chunks;
         if self.owner.free() < least {
             self.reclaim();
         }
         self.owner.free() >= least
+    }
+
+    /// What eager messages leave. Their chunks come back as soon as the receiver looks.
+    fn kept_by_eager(&self) -> usize {
+        self.chunks / 8
+    }
+
+    /// What early chunks leave: they come back only when their messages are matched.
+    fn kept_by_early(&self) -> usize {
+        self.chunks / 2
     }
 
     /// The message has been matched: its early chunks will come back.

@@ -88,7 +88,7 @@ impl Hasher for NumberHasher {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Part {
     pub(super) place: Lent,
-    /// A near core has written it just now.
+    /// It was written into the caches just now.
     pub(super) fresh: bool,
     /// More parts follow in its chunk.
     pub(super) keep: bool,
@@ -225,7 +225,7 @@ impl Link {
 
     /// Takes the next message, which is LENT and has one part.
     fn take_part(&mut self, told: &Body, buffer: &mut [u8]) -> Result<(), String> {
-        let Some(consumer) = &self.consumer else { return Ok(()) };
+        let consumer = self.consumer.as_ref().ok_or("a message without its ring")?;
         let part = self.part(consumer, told, 0, buffer.len() as u64)?;
         self.copy_part(part, buffer).map_err(|error| error.to_string())?;
         self.pop_parts(told, 1);

@@ -84,7 +84,7 @@ pub(crate) struct Engine {
     pub(crate) size: usize,
     /// Up to this a payload goes through the ring ...
     ring_limit: usize,
-    /// ... and up to this through one chunk, without asking the receiver.
+    /// ... and up to this through chunks, without asking the receiver.
     eager_limit: u64,
     /// Payloads shorter than this may take the short way through the ring: none while somebody watches.
     ring_below: usize,

@@ -29,6 +29,7 @@ use super::{Caller, Engine};
 use crate::envelope::{self, Envelope};
 use crate::error::Result;
 use crate::job::Job;
+use crate::layout::EAGER_BYTES;
 use crate::matching::Posted;
 use crate::world::context_of;
 
@@ -180,7 +181,11 @@ impl Engine {
                 None
             }
             envelope::LENT => {
-                link.release(Envelope::from_body(body).length, self.unexpected_bound);
+                let length = Envelope::from_body(body).length;
+                if length > EAGER_BYTES {
+                    return Err(format!("an eager message of {length} bytes from rank {source}"));
+                }
+                link.release(length, self.unexpected_bound);
                 Some(first_place(consumer, body)?.chunk)
             }
             envelope::PART => Some(envelope::part(body).1.chunk),

@@ -17,6 +17,7 @@ use super::direct::Push;
 use super::lend::Lender;
 use super::link::{Answer, Link, charge, open_ring};
 use super::receive::Kept;
+use super::short_ways::Lending;
 use super::{Caller, Engine, OperationId};
 use crate::envelope::{
     CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, OFFER, RENDEZVOUS, chunk_flags, control_words,
@@ -250,9 +251,13 @@ impl Engine {
                 if let Some(send) = self.sends.get_mut(id) {
                     send.payload = payload;
                 }
-                if lent {
-                    self.finish_send(id);
-                    return Ok(());
+                match lent {
+                    Lending::Done => {
+                        self.finish_send(id);
+                        return Ok(());
+                    }
+                    Lending::NoRoom => return Err(Full),
+                    Lending::Otherwise => {}
                 }
             } else if link.has_credit(envelope.length, self.unexpected_bound) {
                 let Some(producer) = &mut link.producer else { return Err(Full) };

@@ -26,6 +26,25 @@ pub(crate) enum Now {
     Otherwise,
 }
 
+/// What came of taking a message out of its chunks.
+enum Taken {
+    Yes,
+    /// Not all of it has come.
+    NotYet,
+    /// The long way waits for the rest, or finds out what is wrong.
+    Otherwise,
+}
+
+/// What came of [`Engine::try_lend`].
+pub(super) enum Lending {
+    /// The message is on its way.
+    Done,
+    /// It can go when the receiver has taken what lies in the ring, for which it need not receive anything.
+    NoRoom,
+    /// Its receiver has to be asked.
+    Otherwise,
+}
+
 impl Engine {
     /// The short way: nothing waits before this message, and it fits into the ring.
     // The envelope must not go through memory on its way to the cell (see `Envelope`): so it is made when the cell is
@@ -48,12 +67,12 @@ impl Engine {
         self.observer.is_none() && self.send_at_once(destination, envelope, payload)
     }
 
-    /// Sends a message at once if it is eager: through the ring or in a chunk.
+    /// Sends a message at once if it is eager: through the ring or in chunks.
     pub(super) fn send_at_once(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
         self.may_be_eager(destination, envelope.flags)
             && match payload.len() <= self.ring_limit {
                 true => self.push_now(destination, payload, || *envelope),
-                false => self.try_lend(destination, envelope, payload),
+                false => matches!(self.try_lend(destination, envelope, payload), Lending::Done),
             }
     }
 
@@ -82,47 +101,54 @@ impl Engine {
         true
     }
 
-    /// Sends a message that is eager but too long for the ring, if there are chunks for it; whether there were.
-    pub(super) fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+    /// Sends a message that is too long for the ring, if it is eager and there are chunks for it.
+    pub(super) fn try_lend(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> Lending {
         let link = &mut self.links[destination];
         if envelope.length > self.eager_limit || !link.has_credit(envelope.length, self.unexpected_bound) {
-            return false;
+            return Lending::Otherwise;
         }
-        let lent = match payload.len() <= PART_BYTES {
+        let outcome = match payload.len() <= PART_BYTES {
             true => self.lend_whole(destination, envelope, payload),
             false => self.lend_parts(destination, envelope, payload),
         };
-        if lent {
+        if let Lending::Done = outcome {
             let link = &mut self.links[destination];
             link.charged += charge(envelope.length);
             link.wake();
             self.short_ways = self.short_ways.wrapping_add(1);
         }
-        lent
+        outcome
     }
 
-    fn lend_whole(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+    fn lend_whole(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> Lending {
         let producer = self.links[destination].producer.as_mut();
-        let (Some(producer), Some(lender)) = (producer, &mut self.lender) else { return false };
+        let (Some(producer), Some(lender)) = (producer, &mut self.lender) else { return Lending::Otherwise };
         if !producer.has_room() {
-            return false;
+            return Lending::NoRoom;
         }
         let flags = chunk_flags(producer.distance().streams(payload.len()), false);
-        let Some(lent) = lender.lend_whole(destination, payload, producer.distance()) else { return false };
+        let Some(lent) = lender.lend_whole(destination, payload, producer.distance()) else {
+            return Lending::Otherwise;
+        };
         let told = producer.try_push(LENT | envelope.flags | flags, envelope.words(), &lent.to_bytes());
         debug_assert!(told.is_ok(), "room was checked above");
-        true
+        Lending::Done
     }
 
     /// Nothing comes between the parts, and once the first is on its way nothing stops the others: a receiver that has seen
     /// that one need not do anything else before the last, unless this rank dies.
-    fn lend_parts(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
+    fn lend_parts(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> Lending {
         let link = &mut self.links[destination];
-        let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else { return false };
+        let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else {
+            return Lending::Otherwise;
+        };
         let directly = link.offers && self.direct.serves(envelope.length, Some(producer.distance()));
         let parts = payload.len().div_ceil(PART_BYTES);
-        if directly || !producer.has_room_for(parts) || !lender.may_lend_parts(payload.len()) {
-            return false;
+        if directly || !lender.may_lend_parts(payload.len()) {
+            return Lending::Otherwise;
+        }
+        if !producer.has_room_for(parts) {
+            return Lending::NoRoom;
         }
         let mut last = None;
         for (index, part) in payload.chunks(PART_BYTES).enumerate() {
@@ -137,11 +163,13 @@ impl Engine {
             debug_assert!(told.is_ok(), "room was checked above");
             last = Some(lent);
         }
-        true
+        Lending::Done
     }
 
     /// The short way of a receive: the message is the next one in its ring, nothing else wants it, and it
     /// fits. It is then copied straight into the buffer, and no operation is made.
+    ///
+    /// If it is the `only` message that this receive can get, its first parts are copied before the last one has come.
     // What is found in the cell must not go through memory: what is written in parts and read as a whole takes longer
     // than all the rest. So nothing of it is given away by reference.
     #[inline(always)]
@@ -151,6 +179,7 @@ impl Engine {
         pattern: Pattern,
         expected: &Expected,
         buffer: &mut [u8],
+        only: bool,
     ) -> Now {
         if !self.posted.is_empty() || !self.unexpected.is_empty() {
             return Now::Otherwise;
@@ -172,8 +201,10 @@ impl Engine {
         }
         let buffer = &mut buffer[..envelope.length as usize];
         if envelope::kind(&body) == LENT {
-            if !self.take_lent_now(source, &body, buffer) {
-                return Now::Otherwise;
+            match self.take_lent_now(source, &body, buffer, only) {
+                Taken::Yes => {}
+                Taken::NotYet => return Now::NotYet,
+                Taken::Otherwise => return Now::Otherwise,
             }
         } else if envelope::kind(&body) == EAGER && envelope.length == body.payload_bytes() as u64 {
             consumer.copy_payload(&body, buffer);
@@ -188,17 +219,23 @@ impl Engine {
         Now::Received(Status::of(&envelope))
     }
 
-    /// [`Engine::try_receive_now`] from any rank. Where several have sent something, the one after the last one's turn.
+    /// [`Engine::try_receive_now`] from any rank. Where several have sent something, the one after the last one's turn. The
+    /// long way, too, where nobody has sent anything so far.
     pub(super) fn try_receive_from_any(
         &mut self,
         pattern: Pattern,
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Now {
+        if !self.posted.is_empty() || !self.unexpected.is_empty() || self.incoming.is_empty() {
+            return Now::Otherwise;
+        }
+        // Of two ranks only one can send to the other: what it sends next is what is received.
+        let only = self.size == 2;
         for turn in self.turn_of_any..self.turn_of_any + self.incoming.len() {
             let turn = if turn < self.incoming.len() { turn } else { turn - self.incoming.len() };
             let source = self.incoming[turn];
-            match self.try_receive_now(source, pattern, expected, buffer) {
+            match self.try_receive_now(source, pattern, expected, buffer, only) {
                 Now::NotYet => {
                     if let Some(producer) = &mut self.links[source].producer {
                         producer.prepare();
@@ -214,11 +251,21 @@ impl Engine {
         Now::NotYet
     }
 
-    /// Takes the next message from `source`, which is LENT and fits into `buffer`; false if it has to be waited for.
+    /// Takes the next message from `source`, which is LENT and fits into `buffer`.
     #[inline(never)]
-    fn take_lent_now(&mut self, source: usize, first: &Body, buffer: &mut [u8]) -> bool {
-        let looks = if buffer.len() > PART_BYTES { self.spins() } else { 0 };
-        self.links[source].take_lent(first, buffer, looks)
+    fn take_lent_now(&mut self, source: usize, first: &Body, buffer: &mut [u8], only: bool) -> Taken {
+        let mut looks = 0;
+        if buffer.len() > PART_BYTES && !self.links[source].has_all_parts(first) {
+            looks = if only { self.spins() } else { 0 };
+            if looks == 0 {
+                // Not a byte of it is in the buffer: another one may come sooner.
+                return Taken::NotYet;
+            }
+        }
+        match self.links[source].take_lent(first, buffer, looks) {
+            true => Taken::Yes,
+            false => Taken::Otherwise,
+        }
     }
 
     /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come
@@ -243,7 +290,7 @@ impl Engine {
         // Not before: receives that were served just now may share this memory.
         let Some(buffer) = buffer.bytes_mut() else { return Ok(None) };
         let now = match source {
-            Some(source) => self.try_receive_now(source, pattern, expected, buffer),
+            Some(source) => self.try_receive_now(source, pattern, expected, buffer, false),
             None => self.try_receive_from_any(pattern, expected, buffer),
         };
         match now {

@@ -50,7 +50,7 @@ impl Engine {
         // Who watches sees operations only.
         let Some(source) = pattern.source().filter(|_| self.observer.is_none()) else { return Ok(None) };
         for look in 0..=self.spins() {
-            match self.try_receive_now(source, pattern, expected, buffer) {
+            match self.try_receive_now(source, pattern, expected, buffer, true) {
                 Now::Received(status) => {
                     if look > 0 {
                         self.patience.learn(false);

@@ -3,7 +3,7 @@
 pub(crate) const RANKS: [usize; 5] = [1, 2, 3, 5, 8];
 /// In words of eight bytes: nothing, one, what just fits and does not fit into a cell, a slot and the pieces of the board
 /// (64 KiB, 512 KiB), and several of them.
-pub(crate) const LENGTHS: [usize; 11] = [0, 1, 4, 7, 512, 513, 8192, 8193, 65_536, 65_537, 150_001];
+pub(crate) const LENGTHS: [usize; 11] = [0, 1, 4, 7, 256, 257, 8192, 8193, 65_536, 65_537, 150_001];
 
 /// What `rank` gives at `index`.
 pub(crate) fn value(rank: usize, index: usize) -> u64 {

@@ -1,5 +1,7 @@
 //! Messages in chunks and in parts, where both ends are at hand.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use shm_core::distance::Distance;
 
 use crate::attach::Attachment;
@@ -46,8 +48,8 @@ fn send_first_part(world: &World, length: usize) {
 fn all_chunks_are_free(world: &World) -> bool {
     let mut engine = world.engine.borrow_mut();
     let chunks = engine.job.geometry().pool_chunks;
-    // As many as messages may have that nobody has matched.
-    engine.lender.as_mut().unwrap().may_lend_parts((chunks / 2 - 2) * CHUNK_BYTES)
+    // As many as eager messages may have.
+    engine.lender.as_mut().unwrap().may_lend_parts((chunks - chunks / 8 - 2) * CHUNK_BYTES)
 }
 
 #[test]
@@ -127,4 +129,42 @@ fn what_is_thrown_away_gives_its_chunks_back() {
         let charged = sender.engine.borrow().links[1].charged;
         assert_eq!(engine.links[0].released, charged);
     });
+}
+
+/// Room in the ring comes back when the receiver looks, whatever it receives: an eager message waits for that, and not for
+/// its match, however few cells are left.
+#[test]
+fn parts_wait_for_room_in_the_ring_and_not_for_a_match() {
+    with_ranks(|sender, receiver| {
+        // An odd number of cells: at the end one is left, where two are needed.
+        sender.send(&[1u8], (1, TAG + 1)).unwrap();
+        let whole = content(LENGTHS[1]);
+        let sends: Vec<_> = (0..40).map(|_| sender.isend(whole.clone(), (1, TAG)).unwrap()).collect();
+        assert!(receiver.try_probe((0, TAG + 2)).unwrap().is_none());
+        // None of them has been received.
+        sends.into_iter().for_each(|send| drop(send.wait().unwrap()));
+        for _ in 0..40 {
+            assert_eq!(receiver.recv_vec::<u8>((0, TAG)).unwrap().0, whole);
+        }
+        receiver.recv(&mut [0u8], (0, TAG + 1)).unwrap();
+        assert!(all_chunks_are_free(sender));
+    });
+}
+
+/// Not a byte of a message is in a buffer that another message is received into.
+#[test]
+fn another_message_overtakes_one_that_has_not_come_as_a_whole() {
+    let job: &'static Job = Box::leak(Box::new(in_process(3).unwrap()));
+    // So that they look before they sleep.
+    job.header().cores.store(3, Relaxed);
+    let [first, receiver, second] = [0, 1, 2].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    send_first_part(&first, LENGTHS[2]);
+    let mut buffer = vec![9u8; LENGTHS[2]];
+    for message in 0..100u8 {
+        second.send(&[message; 3], (1, TAG)).unwrap();
+        let status = receiver.recv(&mut buffer, (ANY_SOURCE, TAG)).unwrap();
+        assert_eq!((status.source, status.bytes, &buffer[..3]), (2, 3, &[message; 3][..]));
+        assert!(buffer[3..].iter().all(|&byte| byte == 9), "the buffer is untouched behind the message");
+    }
+    [first, receiver, second].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
 }
