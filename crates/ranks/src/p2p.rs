@@ -95,7 +95,8 @@ impl World {
 
     /// Receives a message into `buffer`, from its beginning; blocks until there is one.
     ///
-    /// The message may be shorter than the buffer: [`Status::count`] tells.
+    /// The message may be shorter than the buffer: [`Status::count`] tells. The rest of the buffer stays as it is; after an
+    /// error the buffer may hold parts of a message that did not come as a whole.
     ///
     /// # Errors
     ///
