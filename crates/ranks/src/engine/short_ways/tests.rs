@@ -15,7 +15,7 @@ use crate::world::World;
 use crate::{ANY_SOURCE, Source, Tag};
 
 const TAG: Tag = 5;
-/// Two parts, and three.
+/// One part, two, and three.
 const LENGTHS: [usize; 3] = [PART_BYTES - 1, PART_BYTES + 1, 2 * PART_BYTES + 1];
 
 /// Runs `body` with both ranks of a job, in one thread.
