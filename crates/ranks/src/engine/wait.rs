@@ -74,6 +74,7 @@ impl Engine {
     }
 
     /// [`Engine::receive_soon`] from any rank.
+    // A loop of its own: with one for both, `recv` is 375 bytes longer, and 8 bytes take 1.03 times as long (45 rounds).
     pub(crate) fn receive_soon_from_any(
         &mut self,
         pattern: Pattern,
