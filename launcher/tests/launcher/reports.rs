@@ -35,6 +35,23 @@ fn a_panic_with_where_the_others_were() {
     run.says("ranks 0, 2 in barrier at launcher/examples/misbehave.rs:");
 }
 
+/// Ranks hear of a failure from the rank itself, and may have left because of it before the launcher looks.
+#[test]
+fn a_panic_with_where_the_others_were_before_they_left() {
+    let mut run = line("--hang-after 1s -n 3 misbehave init 1:kill=19 1:panic barrier").start();
+    run.await_errors("rank 1 is stopped, 2 ranks wait");
+    run.signal(Signal::STOP);
+    let ranks = [0, 1, 2].map(|rank| run.rank(rank, misbehave()));
+    kill_process(ranks[1], Signal::CONT).unwrap();
+    run.await_that("all ranks have left", |run| {
+        let left = run.processes();
+        ranks.iter().all(|rank| !left.contains(&rank.as_raw_nonzero().get()))
+    });
+    run.signal(Signal::CONT);
+    let run = run.finish().code(101).says("rank 1 panicked");
+    run.says("ranks 0, 2 in barrier at launcher/examples/misbehave.rs:");
+}
+
 #[test]
 fn a_rank_that_leaves_without_finalizing() {
     let run = line("-n 2 misbehave init barrier 1:exit=0 hang").run().code(1);

@@ -197,13 +197,13 @@ impl Snapshot {
     }
 
     /// As it was before the departure with this number, as far as that ended waits: they count as if they were still
-    /// going on. 0 is none.
+    /// going on, also where a rank has left since because of it. 0 is none.
     pub(crate) fn before_departure(mut self, number: u32) -> Self {
-        for view in &mut self.ranks {
-            // Later departures are the consequences of this one.
-            let is_later = |wait: &Wait| wait.released_by >= number;
-            let released = number > 0 && view.wait.as_ref().is_some_and(is_later);
-            view.blocked |= released && !view.has_left();
+        // Later departures are the consequences of this one.
+        let is_later = |wait: &Wait| wait.released_by >= number;
+        let released = |view: &&mut View| number > 0 && view.wait.as_ref().is_some_and(is_later);
+        for view in self.ranks.iter_mut().filter(released) {
+            (view.blocked, view.life) = (true, Life::Attached);
         }
         self
     }

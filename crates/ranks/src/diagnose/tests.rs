@@ -263,9 +263,21 @@ fn others_stand_where_the_failure_found_them() {
         let wait = Wait { released_by, ..wait("barrier", Awaits::Entry(1)) };
         View { blocked: false, ..waiting(wait) }
     };
-    let ranks = [released(5), left(Life::Failed), released(6), released(4), barrier(1, 1)];
+    // It gave up because of the failure, before anybody looked.
+    let gone = |released_by, life| View { life, ..released(released_by) };
+    let ranks = [
+        released(5),
+        left(Life::Failed),
+        released(6),
+        released(4),
+        barrier(1, 1),
+        gone(5, Life::Finished),
+        gone(6, Life::Failed),
+        gone(4, Life::Finished),
+    ];
     let text = stand(&snapshot(ranks).before_departure(5), 1);
-    assert_eq!(text, "ranks 0, 2, 4 in barrier at src/main.rs:10:5; rank 3 in no call");
+    let expected = "ranks 0, 2, 4-6 in barrier at src/main.rs:10:5; rank 3 in no call; rank 7 finished";
+    assert_eq!(text, expected);
     assert_eq!(stand(&snapshot([left(Life::Failed)]), 0), "", "there are no others");
 }
 
