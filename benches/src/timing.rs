@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use ranks::{Tag, World};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::bench::Bench;
 
@@ -24,8 +23,7 @@ pub(crate) struct Summary {
 
 /// Seconds on a clock that all ranks share.
 pub(crate) fn now() -> f64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+    shm_core::wait::monotonic_nanoseconds() as f64 / 1e9
 }
 
 /// Runs `iterations` calls and gives the seconds that one took this rank.
