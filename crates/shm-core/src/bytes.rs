@@ -49,6 +49,18 @@ pub(crate) fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
+/// Asks for the line in which `place` begins as its next writer: see [`SharedBytes::prepare`].
+#[inline]
+pub(crate) fn prepare_line<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // SAFETY: changes no content; processors without the instruction take it for a no-op.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) place, options(nostack, preserves_flags));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    let _ = place;
+}
+
 /// Copies private memory as fast as shared memory is copied (see `copy.rs`).
 ///
 /// # Panics
@@ -218,15 +230,8 @@ impl<'a> SharedBytes<'a> {
     #[inline]
     pub fn prepare(&self, offset: usize, length: usize) {
         self.check(offset, length);
-        #[cfg(all(target_arch = "x86_64", not(loom)))]
-        for line in (offset / LINE_BYTES)..(offset + length).div_ceil(LINE_BYTES) {
-            // SAFETY: changes no content, and the line lies within the stretch; processors without the instruction
-            // take it for a no-op.
-            unsafe {
-                let line = self.start().add(line * LINE_BYTES);
-                std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
-            }
-        }
+        let lines = &self.lines[offset / LINE_BYTES..(offset + length).div_ceil(LINE_BYTES)];
+        lines.iter().for_each(prepare_line);
     }
 
     /// The lines of a range, and which part of the data each holds.

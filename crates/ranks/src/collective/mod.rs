@@ -29,7 +29,7 @@ pub(crate) use round::topic;
 use shm_core::board::Topic;
 
 use crate::engine::Caller;
-use crate::error::Result;
+use crate::error::{CallSite, Result};
 use crate::p2p::type_hash;
 use crate::status::operation_name;
 use crate::world::World;
@@ -103,15 +103,20 @@ impl<'w> Collective<'w> {
         bytes: usize,
     ) -> Result<Self> {
         world.next_turn();
-        let caller = Caller::new(kind.name());
+        let at = CallSite::here();
+        // Made anew for each use: as one value, which some take by reference, it would go through memory in parts.
+        let caller = || Caller { operation: kind.name(), at };
         if let Some(root) = root {
-            world.check_rank(root, caller)?;
+            world.check_rank(root, caller())?;
         }
-        let mut engine = world.engine.borrow_mut();
-        let call_site = engine.open_board(caller)?;
+        let engine = world.engine.borrow();
+        if let Some(end) = &engine.collectives_ended {
+            return Err(engine.no_collective(caller(), end));
+        }
+        let call_site = engine.call_sites.intern(at);
         let observed_since = engine.observed_since();
         let topic = topic(kind, root, type_hash::<T>(), call_site, bytes);
-        Ok(Self { world, topic, caller, observed_since })
+        Ok(Self { world, topic, caller: caller(), observed_since })
     }
 
     pub(crate) fn caller(&self) -> Caller {

@@ -49,6 +49,15 @@ impl World {
         if root == self.rank() {
             collective.check_length("result", result.len(), data.len())?;
         }
+        if fits_cell(data) {
+            if root == self.rank() {
+                collective.pass()?;
+                collective.combine_short(data, result, &operation, self.size())?;
+            } else {
+                collective.show(bytemuck::cast_slice(data))?;
+            }
+            return collective.leave();
+        }
         let most = collective.streamed_bytes();
         if exceeds_round(data, most) {
             let ranks = if root == self.rank() { self.size() } else { 0 };
@@ -57,7 +66,7 @@ impl World {
         for piece in element_pieces::<T>(data.len(), most) {
             if root == self.rank() {
                 collective.pass()?;
-                collective.combine(data, result, piece, |_| 0, &operation, self.size())?;
+                collective.combine_blocks(data, result, piece, |_| 0, &operation, self.size())?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece]))?;
             }
@@ -101,6 +110,11 @@ impl World {
     ) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::AllReduce, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len())?;
+        if fits_cell(data) {
+            collective.show(bytemuck::cast_slice(data))?;
+            collective.combine_short(data, result, &operation, self.size())?;
+            return collective.leave();
+        }
         let most = collective.exchanged_bytes();
         if exceeds_round(data, most) {
             return collective.combine_long(data, result, &operation, self.size());
@@ -111,7 +125,7 @@ impl World {
                 collective.combine_slices(data, result, piece, &operation)?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-                collective.combine(data, result, piece, |_| 0, &operation, self.size())?;
+                collective.combine_blocks(data, result, piece, |_| 0, &operation, self.size())?;
             }
             collective.leave()?;
         }
@@ -131,13 +145,18 @@ impl World {
     pub fn scan<T: Pod>(&self, data: &[T], result: &mut [T], operation: impl Reduction<T>) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::Scan, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len())?;
+        if fits_cell(data) {
+            collective.show(bytemuck::cast_slice(data))?;
+            collective.combine_short(data, result, &operation, self.rank() + 1)?;
+            return collective.leave();
+        }
         let most = collective.exchanged_bytes();
         if exceeds_round(data, most) {
             return collective.combine_long(data, result, &operation, self.rank() + 1);
         }
         for piece in element_pieces::<T>(data.len(), most) {
             collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-            collective.combine(data, result, piece, |_| 0, &operation, self.rank() + 1)?;
+            collective.combine_blocks(data, result, piece, |_| 0, &operation, self.rank() + 1)?;
             collective.leave()?;
         }
         Ok(())
@@ -149,6 +168,12 @@ fn element_pieces<T>(elements: usize, most: usize) -> impl Iterator<Item = Range
     let size = size_of::<T>().max(1);
     let per_round = (most / size).max(1) * size;
     pieces(elements * size, per_round).map(move |bytes| bytes.start / size..bytes.end / size)
+}
+
+/// Whether all elements fit into a cell of the board, and may be combined where they lie in its words.
+#[inline]
+fn fits_cell<T: Pod>(data: &[T]) -> bool {
+    size_of_val(data) <= INLINE_BYTES && bytemuck::try_cast_slice::<u64, T>(&[0; INLINE_WORDS]).is_ok()
 }
 
 /// Whether not even one element can be shown in a round of at most `most` bytes.
@@ -204,26 +229,7 @@ impl Collective<'_> {
         Err(Error::LengthMismatch { operation: caller.operation, what, found, expected, at: caller.at })
     }
 
-    /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round: `before` says how many
-    /// others a rank shows before them.
-    #[inline]
-    fn combine<T: Pod>(
-        &self,
-        data: &[T],
-        result: &mut [T],
-        range: Range<usize>,
-        before: impl Fn(usize) -> usize,
-        operation: &impl Reduction<T>,
-        ranks: usize,
-    ) -> Result<()> {
-        if size_of_val(data) <= INLINE_BYTES && bytemuck::try_cast_slice::<u64, T>(&[0; INLINE_WORDS]).is_ok()
-        {
-            return self.combine_short(data, result, operation, ranks);
-        }
-        self.combine_blocks(data, result, range, before, operation, ranks)
-    }
-
-    /// Combines all elements, which fit into a cell.
+    /// Combines all elements, which fit into a cell, of the first `ranks` ranks.
     #[inline]
     fn combine_short<T: Pod>(
         &self,
@@ -232,6 +238,17 @@ impl Collective<'_> {
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
+        if ranks == 2 {
+            let mut words = [0u64; INLINE_WORDS];
+            let me = self.world.rank();
+            let other = usize::from(me == 0);
+            self.hear(other)?;
+            self.read_short(other, &mut words, size_of_val(data))?;
+            let theirs = &bytemuck::cast_slice(&words)[..data.len()];
+            let (first, next) = if me == 0 { (data, theirs) } else { (theirs, data) };
+            operation.combine_into(result, first, next);
+            return Ok(());
+        }
         for rank in 0..ranks {
             let mut words = [0u64; INLINE_WORDS];
             let next = if rank == self.world.rank() {
@@ -249,6 +266,8 @@ impl Collective<'_> {
         Ok(())
     }
 
+    /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round: `before` says how many
+    /// others a rank shows before them.
     #[inline(never)]
     fn combine_blocks<T: Pod>(
         &self,
@@ -331,7 +350,7 @@ impl Collective<'_> {
         self.show_both(bytemuck::cast_slice(others[0]), bytemuck::cast_slice(others[1]))?;
         // Of what lies before it in the piece, a rank leaves its own slice out.
         let before = |rank: usize| mine.start - piece.start - if rank < me { slice(rank).len() } else { 0 };
-        self.combine(data, result, mine.clone(), before, operation, ranks)?;
+        self.combine_blocks(data, result, mine.clone(), before, operation, ranks)?;
         self.leave()?;
         self.show(bytemuck::cast_slice(&result[mine]))?;
         for rank in self.others() {

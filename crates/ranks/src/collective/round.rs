@@ -57,10 +57,10 @@ impl Collective<'_> {
     pub(crate) fn show_both(&self, first: &[u8], second: &[u8]) -> Result<()> {
         let mut engine = self.world.engine.borrow_mut();
         let length = first.len() + second.len();
-        if !engine.board()?.may_show_soon(length) {
+        if !engine.board.may_show_soon(length) {
             self.await_turn(&mut engine, length)?;
         }
-        engine.board()?.show(self.topic, [first, second]);
+        engine.board.show(self.topic, [first, second]);
         engine.wake_waiting();
         if engine.strict {
             drop(engine);
@@ -83,7 +83,7 @@ impl Collective<'_> {
             drop(engine);
             return self.show(&[]);
         }
-        engine.board()?.pass(self.topic);
+        engine.board.pass(self.topic);
         Ok(())
     }
 
@@ -91,7 +91,7 @@ impl Collective<'_> {
     #[inline]
     pub(crate) fn leave(&self) -> Result<()> {
         let mut engine = self.world.engine.borrow_mut();
-        engine.board()?.leave();
+        engine.board.leave();
         engine.wake_waiting();
         engine.progress_after_round()
     }
@@ -100,12 +100,13 @@ impl Collective<'_> {
     #[inline]
     pub(crate) fn hear(&self, rank: usize) -> Result<()> {
         let engine = &mut *self.world.engine.borrow_mut();
-        let looks = engine.looks();
-        let board = engine.board()?;
-        if !board.has_shown(rank) && !look_for(looks, board, |board| board.has_shown(rank)) {
+        for _ in 0..engine.board.pauses() {
+            std::hint::spin_loop();
+        }
+        if !engine.board.has_shown(rank) && !engine.look_for_shown(rank) {
             self.await_shown(engine, rank)?;
         }
-        let theirs = engine.board()?.topic(rank);
+        let theirs = engine.board.topic(rank);
         if same(self.topic, theirs) { Ok(()) } else { Err(self.disagreement(engine, rank, theirs)) }
     }
 
@@ -119,7 +120,7 @@ impl Collective<'_> {
     #[inline]
     pub(crate) fn read(&self, rank: usize, offset: usize, buffer: &mut [u8]) -> Result<()> {
         let mut engine = self.world.engine.borrow_mut();
-        match engine.board()?.read(rank, offset, buffer) {
+        match engine.board.read(rank, offset, buffer) {
             Ok(()) => Ok(()),
             Err(Nonsense) => Err(self.nonsense(&mut engine, rank, offset, buffer.len())),
         }
@@ -136,7 +137,7 @@ impl Collective<'_> {
         next: &[u8],
     ) -> Result<()> {
         let mut engine = self.world.engine.borrow_mut();
-        match engine.board()?.read_and_write(rank, offset, buffer, next) {
+        match engine.board.read_and_write(rank, offset, buffer, next) {
             Ok(()) => Ok(()),
             Err(Nonsense) => Err(self.nonsense(&mut engine, rank, offset, buffer.len())),
         }
@@ -151,7 +152,7 @@ impl Collective<'_> {
         length: usize,
     ) -> Result<()> {
         let mut engine = self.world.engine.borrow_mut();
-        match engine.board()?.read_short(rank, words, length) {
+        match engine.board.read_short(rank, words, length) {
             Ok(()) => Ok(()),
             Err(Nonsense) => Err(self.nonsense(&mut engine, rank, 0, length)),
         }
@@ -166,14 +167,14 @@ impl Collective<'_> {
     /// Waits until the next round may be begun with `length` bytes.
     #[inline(never)]
     fn await_turn(&self, engine: &mut Engine, length: usize) -> Result<()> {
-        if engine.board()?.is_short_of_room(length) {
+        if engine.board.is_short_of_room(length) {
             engine.enlarge_board(length)?;
         }
         let looks = engine.looks();
-        while let Some(Late { other, wanted }) = engine.board()?.awaited(length) {
-            let board = engine.board()?;
+        while let Some(Late { other, wanted }) = engine.board.awaited(length) {
+            let board = &mut engine.board;
             if !look_for(looks, board, |board| board.has_done(other, wanted)) {
-                self.wait(engine, other, |engine| Ok(engine.board()?.has_done(other, wanted)))?;
+                self.wait(engine, other, |engine| Ok(engine.board.has_done(other, wanted)))?;
             }
         }
         Ok(())
@@ -182,7 +183,7 @@ impl Collective<'_> {
     #[cold]
     fn await_shown(&self, engine: &mut Engine, rank: usize) -> Result<()> {
         self.wait(engine, rank, |engine| {
-            let board = engine.board()?;
+            let board = &mut engine.board;
             if board.has_passed(rank) {
                 let theirs = board.passed_topic(rank);
                 return Err(self.disagreement(engine, rank, theirs.unwrap_or(UNKNOWN)));
@@ -271,35 +272,26 @@ impl From<Disagreement> for Error {
 }
 
 impl Engine {
-    /// Makes the board usable, and gives the number of the call site.
-    #[inline]
-    pub(super) fn open_board(&mut self, caller: Caller) -> Result<u16> {
-        if self.board.is_none() || self.collectives_ended.is_some() {
-            self.open_new_board(caller)?;
-        }
-        Ok(self.call_sites.intern(caller.at))
+    /// Looks for what `rank` shows while there is hope that it is about to come; whether it came.
+    #[inline(never)]
+    fn look_for_shown(&mut self, rank: usize) -> bool {
+        look_for(self.looks(), &mut self.board, |board| board.has_shown(rank))
     }
 
+    /// Why there are no collectives any more.
     #[cold]
-    fn open_new_board(&mut self, caller: Caller) -> Result<()> {
-        match self.collectives_ended.as_deref() {
-            Some(End::Disagreement(disagreement)) => return Err(disagreement.clone().into()),
-            Some(End::Failure(rank)) => return Err(self.peer_gone(caller, *rank)),
-            None => {}
+    pub(super) fn no_collective(&self, caller: Caller, end: &End) -> Error {
+        match end {
+            End::Disagreement(disagreement) => disagreement.clone().into(),
+            End::Failure(rank) => self.peer_gone(caller, *rank),
         }
-        let seats = (0..self.size).map(|rank| self.job.seat(rank));
-        let (round, room) = self.board_begins;
-        let mut board = Board::after(seats, self.rank, round);
-        board.set_room(room);
-        self.board = Some(board);
-        Ok(())
     }
 
     /// Reserves more of this rank's buffer, if there is more.
     #[cold]
     fn enlarge_board(&mut self, length: usize) -> Result<()> {
         let (job, range) = (self.job, self.job.board_range(self.rank));
-        let board = self.board()?;
+        let board = &mut self.board;
         let room = board.room();
         let needed = if length > SLOT_LIMIT { SLOTS_BYTES + length } else { SLOTS_BYTES };
         // Where there is not as much memory, what is needed will do: it only turns around sooner.
@@ -317,13 +309,5 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    #[inline]
-    fn board(&mut self) -> Result<&mut Board<'static>> {
-        match &mut self.board {
-            Some(board) => Ok(board),
-            None => Err(Error::Damaged { what: "a collective runs without its board".into() }),
-        }
     }
 }

@@ -116,11 +116,9 @@ pub(crate) struct Engine {
     /// Sends to this rank itself that wait for their receive or for the user, and sends that nobody waits for.
     unfinished_sends: usize,
 
-    pub(crate) board: Option<Board<'static>>,
+    pub(crate) board: Board<'static>,
     /// Who sleeps: the job's set.
     sleepers: &'static [AtomicU64],
-    /// The round after which the board begins, and what of this rank's buffer is reserved then.
-    pub(crate) board_begins: (u64, usize),
     /// Why there can be no more collectives in this world, if so.
     pub(crate) collectives_ended: Option<Box<crate::collective::End>>,
     membership: Membership,
@@ -181,9 +179,8 @@ impl Engine {
             posted: Posted::new(size),
             unexpected: Unexpected::new(size),
             unfinished_sends: 0,
-            board: None,
+            board: Board::new((0..size).map(|rank| job.seat(rank)), rank),
             sleepers: &job.header().sleepers.bits[..words],
-            board_begins: (0, 0),
             collectives_ended: None,
             membership: Membership::new(job, rank, 0, 0),
             strict: job.has_mode(modes::STRICT),

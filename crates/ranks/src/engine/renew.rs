@@ -19,6 +19,7 @@
 use std::mem;
 use std::sync::atomic::Ordering::Acquire;
 
+use shm_core::board::Board;
 use shm_core::ring::{Body, Consumer};
 
 use super::link::{Link, first_place};
@@ -53,7 +54,7 @@ impl Engine {
         self.job.announce_shrinking(self.rank, self.membership.world);
         self.complete_matched(caller)?;
         let agreed = loop {
-            let round = self.board.as_ref().map_or(self.board_begins.0, |board| board.round());
+            let round = self.board.round();
             let agreed = self.agree(SHRINK, round, u64::max, caller)?;
             // Who came to it with `agree` is told to shrink, and comes again.
             if agreed.kinds == SHRINK {
@@ -98,7 +99,8 @@ impl Engine {
         let agreements = self.membership.agreement.number();
         next.membership = Membership::new(job, rank, self.membership.world + 1, agreements);
         next.senders = &[];
-        next.board_begins = (round, self.board.as_ref().map_or(self.board_begins.1, |board| board.room()));
+        next.board = Board::after((0..members.len()).map(|rank| job.seat(rank)), rank, round);
+        next.board.set_room(self.board.room());
         self.give_up_messages()?;
         next.links =
             members.iter().map(|&old| mem::replace(&mut self.links[old], Link::new(self.job, old))).collect();

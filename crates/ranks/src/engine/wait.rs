@@ -212,12 +212,20 @@ impl Engine {
     }
 
     /// Lets other operations have their turn while one rank sends or receives the short way all the time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn progress_now_and_then(&mut self) -> Result<()> {
-        if self.short_ways.wrapping_sub(self.short_ways_seen) >= SHORT_WAYS_PER_PROGRESS {
-            self.progress()?;
+        if self.short_ways.wrapping_sub(self.short_ways_seen) < SHORT_WAYS_PER_PROGRESS {
+            return Ok(());
         }
-        Ok(())
+        self.progress_once_in_a_while()
+    }
+
+    /// Out of the way: with the whole of `progress` in it, the question whether it is time would be a call.
+    #[cold]
+    #[inline(never)]
+    fn progress_once_in_a_while(&mut self) -> Result<()> {
+        self.board.sample_distance();
+        self.progress().map(drop)
     }
 
     /// Sleeps until the doorbell rings, unless there is something to do or the answer is there.

@@ -287,7 +287,7 @@ fn try_collectives(job: &Job, world: &World, script: &mut Script<'_>) {
 
 /// Lets the other ranks show something in the next rounds, mostly what this one expects.
 fn forge_rounds(job: &Job, world: &World, script: &mut Script<'_>, topic: Topic) {
-    let now = world.engine.borrow().board.as_ref().map_or(0, |board| board.round());
+    let now = world.engine.borrow().board.round();
     for rank in 1..RANKS {
         let place = job.geometry().control(rank) + std::mem::offset_of!(RankControl, collective);
         let words: &[AtomicU64] = job.segment().slice_at(place, size_of::<Place>() / 8);

@@ -44,7 +44,7 @@ impl Board<'_> {
         self.count_long_read(other);
         let (buffer, rest) = buffer.split_at_mut(both);
         let written = self.early.written;
-        let mine = (self.mine().buffer, self.next + written);
+        let mine = (self.mine.buffer, self.next + written);
         theirs.copy_out_and_in(start, buffer, mine, &next[written..written + both]);
         self.early.written += both;
         if rest.is_empty() { Ok(()) } else { self.read(other, offset + both, rest) }
@@ -58,7 +58,7 @@ impl Board<'_> {
         }
         let may = length > SLOT_LIMIT
             && self.streams(length)
-            && (self.room == self.mine().buffer.len() || !self.is_short_of_room(length))
+            && (self.room == self.mine.buffer.len() || !self.is_short_of_room(length))
             && self.awaited(length).is_none();
         if may {
             self.early = Early { round, length, written: 0 };
@@ -72,7 +72,7 @@ impl Board<'_> {
         if written == 0 || (round, early) != (self.round, length) {
             return 0;
         }
-        self.mine().buffer.finish_streaming();
+        self.mine.buffer.finish_streaming();
         written
     }
 
