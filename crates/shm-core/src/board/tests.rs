@@ -49,9 +49,13 @@ fn who_looks_first_pauses_but_not_after_long_payload() {
 }
 
 #[test]
-fn distant_participants_pause_for_longer() {
+fn distant_participants_pause_for_longer_and_after_long_payload_too() {
     round_of_two(
-        |one| one.show([1, 1], [&[], &[]]),
+        |one| {
+            one.distance = Distance::DISTANT;
+            one.show([1, 1], [&[7; INLINE_BYTES + 1], &[]]);
+            assert_eq!(one.pauses(), FAR_PAUSES);
+        },
         |other| {
             other.distance = Distance::DISTANT;
             assert_eq!(other.pauses(), FAR_PAUSES);
