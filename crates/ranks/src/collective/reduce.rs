@@ -238,32 +238,35 @@ impl Collective<'_> {
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
+        let mut words = [0u64; INLINE_WORDS];
+        let me = self.world.rank();
         if ranks == 2 {
-            let mut words = [0u64; INLINE_WORDS];
-            let me = self.world.rank();
-            let other = usize::from(me == 0);
-            self.hear(other)?;
-            self.read_short(other, &mut words, size_of_val(data))?;
-            let theirs = &bytemuck::cast_slice(&words)[..data.len()];
+            let theirs = self.hear_short(usize::from(me == 0), &mut words, data.len())?;
             let (first, next) = if me == 0 { (data, theirs) } else { (theirs, data) };
             operation.combine_into(result, first, next);
             return Ok(());
         }
         for rank in 0..ranks {
-            let mut words = [0u64; INLINE_WORDS];
-            let next = if rank == self.world.rank() {
-                data
-            } else {
-                self.hear(rank)?;
-                self.read_short(rank, &mut words, size_of_val(data))?;
-                &bytemuck::cast_slice(&words)[..data.len()]
-            };
+            let next = if rank == me { data } else { self.hear_short(rank, &mut words, data.len())? };
             match rank {
                 0 => result.copy_from_slice(next),
                 _ => operation.combine(result, next),
             }
         }
         Ok(())
+    }
+
+    /// Waits for the elements that `rank` shows in its cell, and reads them into `words`.
+    #[inline]
+    fn hear_short<'e, T: Pod>(
+        &self,
+        rank: usize,
+        words: &'e mut [u64; INLINE_WORDS],
+        elements: usize,
+    ) -> Result<&'e [T]> {
+        self.hear(rank)?;
+        self.read_short(rank, words, elements * size_of::<T>())?;
+        Ok(&bytemuck::cast_slice(words.as_slice())[..elements])
     }
 
     /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round: `before` says how many
