@@ -8,7 +8,7 @@ use shm_core::board::Seat;
 use shm_core::bytes::{LINE_BYTES, SharedBytes};
 use shm_core::direct::{Probe, Remote, Transfer};
 use shm_core::pool::Pool;
-use shm_core::ring::{Cell, Ring, RingHeader};
+use shm_core::ring::{Ring, RingHeader};
 use shm_core::{Bell, Doorbell, Segment, SegmentError};
 
 use crate::layout::{
@@ -295,14 +295,16 @@ impl Job {
         self.geometry.board(self.places[rank])
     }
 
-    /// The ring from `sender` to `receiver`. Its range has to be reserved before it is used.
+    /// The part of a ring that its first rows lie in.
+    pub(crate) fn first_rows_range(&self, sender: usize, receiver: usize) -> Range<usize> {
+        self.geometry.first_rows(self.places[sender], self.places[receiver])
+    }
+
+    /// The ring from `sender` to `receiver`. What is used of its range has to be reserved before.
     pub(crate) fn ring(&self, sender: usize, receiver: usize) -> Ring<'_> {
-        let Geometry { ring_cells, ring_bytes, .. } = self.geometry;
         let start = self.ring_range(sender, receiver).start;
-        let cells = start + size_of::<RingHeader>();
-        let bytes = cells + ring_cells * size_of::<Cell>();
-        let lines = self.segment.slice_at(bytes, ring_bytes / LINE_BYTES);
-        Ring::new(self.segment.at(start), self.segment.slice_at(cells, ring_cells), SharedBytes::new(lines))
+        let cells = self.segment.slice_at(start + size_of::<RingHeader>(), self.geometry.ring_cells);
+        Ring::new(self.segment.at(start), cells)
     }
 
     /// The pool of `rank`. Its range has to be reserved before it is used.

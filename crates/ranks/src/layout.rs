@@ -357,18 +357,18 @@ const SHARED_PIECES: usize = 4;
 /// [`Geometry::exchanged_bytes`].
 const EXCHANGED_PIECES: usize = 4;
 
-/// Of one ring: a core's nearest cache holds it, beside the user's data (docs/decisions/002-eager-lane.md).
-const RING_CELLS: usize = 64;
-const RING_BYTES: usize = 16 << 10;
+/// Rows of one ring, but for very many ranks: 64 short messages find room (docs/decisions/002-eager-lane.md).
+const RING_ROWS: usize = 18;
+/// Rows that a ring begins with, until its receiver lags behind: three come round while it does not, and a message in
+/// parts needs room for all of them.
+pub(crate) const FIRST_RING_ROWS: usize = ring::FEWEST_ROWS + MOST_PARTS.div_ceil(ring::ROW_CELLS);
 
 /// Sizes and offsets of a job with a given number of ranks. The same in every process of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) ranks: usize,
-    /// Cells of one ring; a power of two.
+    /// Cells of one ring.
     pub(crate) ring_cells: usize,
-    /// Payload bytes of one ring; a power of two.
-    pub(crate) ring_bytes: usize,
     /// Longest payload that travels through a ring.
     pub(crate) ring_limit: usize,
     /// Chunks of one pool.
@@ -388,9 +388,8 @@ impl Geometry {
     pub(crate) const fn new(ranks: usize) -> Self {
         Self {
             ranks,
-            ring_cells: RING_CELLS,
-            ring_bytes: RING_BYTES,
-            ring_limit: RING_BYTES / 16,
+            ring_cells: ring::ROW_CELLS * if ranks > 64 { FIRST_RING_ROWS } else { RING_ROWS },
+            ring_limit: ring::INLINE_BYTES,
             pool_chunks: if ranks > 64 { 2 * ranks } else { 128 },
             board_bytes: if ranks <= 8 {
                 2 << 20
@@ -421,7 +420,6 @@ impl Geometry {
     const fn add_to(self, fingerprint: Fingerprint) -> Fingerprint {
         fingerprint
             .number(self.ring_cells as u64)
-            .number(self.ring_bytes as u64)
             .number(self.ring_limit as u64)
             .number(self.pool_chunks as u64)
             .number(CHUNK_BYTES as u64)
@@ -457,6 +455,13 @@ impl Geometry {
     pub(crate) fn ring(&self, sender: usize, receiver: usize) -> Range<usize> {
         let index = sender * self.ranks + receiver;
         block(self.board(self.ranks).start, index, self.ring_size())
+    }
+
+    /// The part of a ring that its first rows lie in.
+    pub(crate) fn first_rows(&self, sender: usize, receiver: usize) -> Range<usize> {
+        let start = self.ring(sender, receiver).start;
+        let cells = FIRST_RING_ROWS * ring::ROW_CELLS * size_of::<ring::Cell>();
+        start..start + size_of::<ring::RingHeader>() + cells
     }
 
     pub(crate) fn transfers(&self, rank: usize) -> Range<usize> {
@@ -505,8 +510,7 @@ impl Geometry {
     }
 
     fn ring_size(&self) -> usize {
-        let cells = self.ring_cells * size_of::<shm_core::ring::Cell>();
-        (size_of::<shm_core::ring::RingHeader>() + cells + self.ring_bytes).next_multiple_of(PAGE)
+        (size_of::<ring::RingHeader>() + self.ring_cells * size_of::<ring::Cell>()).next_multiple_of(PAGE)
     }
 
     fn pool_size(&self) -> usize {

@@ -10,7 +10,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use shm_core::ring::{CELL_WORDS, Consumer, Producer};
 
-const SIZES: [usize; 5] = [0, 8, 32, 256, 8192];
+const SIZES: [usize; 5] = [0, 8, 32, 256, 1024];
 const KIND: u16 = 1;
 const WORDS: [u64; CELL_WORDS] = [1, 2, 3];
 const STREAM: usize = 1024;

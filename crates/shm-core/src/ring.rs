@@ -1,96 +1,127 @@
-//! The eager lane: a single-producer, single-consumer ring of one-line cells beside a ring of payload bytes.
+//! The eager lane: a single-producer, single-consumer ring of cells, in rows of which those that have been read come
+//! round again.
 //!
 //! # The problem
 //!
 //! A small message should cost its receiver one cache line: header, payload and the word that says "it is
-//! here" have to travel together. A longer one needs room without making every cell longer.
+//! here" have to travel together. What does not fit into that line should lie right behind it: both cores fetch what
+//! follows ahead of being asked. And two ranks that answer each other should go round through few cells, which their
+//! nearest caches keep, while a receiver that is late should leave room for many.
 //!
 //! # Layout
 //!
 //! ```text
 //! RingHeader, written by the consumer           Cell, written by the producer
 //!   0  head        u64  cells read                0  stamp     u64  sequence u32: position + 1 of the message
-//!   8  byte_head   u64  payload bytes read                          payload  u16: bytes that belong to it
-//!  16  released    u64  for the layer above                         kind     u16  ┐
+//!   8  released    u64  for the layer above                         told     u16: payload bytes, 11 bits, and
+//!                                                                             the row after this one, 5 bits
+//!                                                                   kind     u16  ┐
 //!                                                 8  words     3×8                ├ the layer above
-//!                                                32  inline    32                 ┘ (ranks: envelope.rs)
+//!                                                32  inline    1056               ┘ (ranks: envelope.rs)
 //! ```
 //!
 //! Fields are written in aligned pieces that do not overlap, and the stamp is the last: else a line takes the other
 //! core up to twice as long to get.
 //!
-//! A payload of more than [`INLINE_BYTES`] lies in the byte ring, contiguous and line-aligned, at a place that
-//! both sides compute alike from the lengths so far: it is never read from shared memory.
+//! # Rows and laps
 //!
-//! # States of a cell at position `p` of a ring with `n` cells
+//! [`ROW_CELLS`] messages, a lap, lie in one row of cells. Which row has the next lap the producer decides when it
+//! begins one, and says so in each of its messages: the first row of those that it knows to be read. So as long as
+//! the consumer keeps up three rows come round, and of a consumer that lags behind the messages lie in as many as there
+//! are. The producer looks how far the consumer is when it finds no row, and while it waits for something else
+//! ([`Producer::prepare`]); the consumer tells when it has read two laps, and when it finds nothing: so hardly ever does
+//! either of them wait for that line.
+//!
+//! # States of a cell that has the message at position `p` next
 //!
 //! | `sequence` | meaning | who may touch the rest |
 //! |---|---|---|
-//! | `p + 1 - n` (0 in the first lap) | read, or never written | producer, once `head > p - n` |
+//! | another one | read, or never written | producer, if the row is the one of `p` |
 //! | `p + 1` | published | consumer |
 //!
 //! # Invariants
 //!
-//! 1. Only the producer writes cells and payload; only the consumer writes the header.
-//! 2. The producer writes position `p` only after it has seen `head > p - n`, and payload bytes only where
-//!    `byte_head` has passed.
-//! 3. `head` trails what the consumer has really read by less than a quarter of the ring, so an empty ring
-//!    always shows at least three quarters of its room: a waiting producer is never starved by the batching.
+//! 1. Only the producer writes cells; only the consumer writes the header.
+//! 2. The producer gives a row to a lap only after it has seen a `head` behind the last message that lay in it.
+//! 3. Before it gives a row to a lap none of its stamps can be taken for one of that lap: they are younger than half
+//!    of all sequences, or written over.
+//! 4. A producer without room has seen a `head` more than two laps behind its messages: three rows at least are filled,
+//!    besides those that it wants. A consumer publishes `head` at the latest when it has read two laps
+//!    since, and then its producer is woken; so that happens before the consumer finds nothing more. (What it publishes when it
+//!    finds nothing wakes nobody: then a producer that waits has seen that, or waits for more than is known to be read.)
 //!
 //! # Memory ordering
 //!
 //! Two pairs. `ring-publish`: the cell's stamp (Release by the producer, Acquire by the consumer) carries the
-//! cell and its payload over. `ring-consume`: `byte_head`, then `head` (Release by the consumer, Acquire by the
-//! producer) give the room back; what the consumer copied out happened before.
+//! cell over. `ring-consume`: `head` (Release by the consumer, Acquire by the producer) gives the room back; what the
+//! consumer copied out happened before.
 //!
 //! # Safety
 //!
-//! Trusted for reading and writing cells through raw pointers when Invariants 1 and 2 allow it. Lengths read
+//! Trusted for reading and writing cells through raw pointers when Invariants 1 and 2 allow it. Lengths and rows read
 //! from a cell are checked before use, so a damaged cell gives an error and not a stray copy.
 #![allow(unsafe_code)]
 
-use crate::bytes::{LINE_BYTES, SharedBytes, prefetch};
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use crate::bytes::{LINE_BYTES, prefetch};
 use crate::distance::Distance;
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
-/// The longest payload that travels inside its cell.
-pub const INLINE_BYTES: usize = 32;
+/// The longest payload.
+pub const INLINE_BYTES: usize = 1056;
 /// Words of a cell that the layer above gives meaning to.
 pub const CELL_WORDS: usize = 3;
-/// A consumer that waits asks for that many lines of payload together with the cell, so that they travel at the same
-/// time. With more it takes them from the producer before they are complete. Half round trips on a 2-core Xeon
-/// (Sapphire Rapids) machine, ns: 64 bytes 225 instead of 248, 96 bytes 255 instead of 280, 256 bytes 310 instead of
-/// 280.
-const LINES_AWAITED: usize = 2;
-/// A consumer that lags behind asks for lines so many messages ahead: a line takes longer to come than a message to
-/// be dealt with. Nanoseconds per message of a window of 64 on the same machine, without and with: 76 and 45 (8
-/// bytes), 89 and 55 (64 bytes).
-const MESSAGES_AHEAD: u64 = 4;
-/// After so many messages in a row a consumer lags behind. One that does not must leave the lines to the producer.
-const LAGGING: u32 = 2;
+/// Cells of one row. A consumer that lags behind asks for as many ahead. Of 8, the headers of three rows took more room in the
+/// nearest caches.
+pub const ROW_CELLS: usize = if cfg!(loom) { 2 } else { 4 };
+/// Rows that a ring can have: a cell has 5 bits for the number of one.
+pub const MOST_ROWS: usize = 32;
+/// Rows that a ring needs: see Invariant 4.
+pub const FEWEST_ROWS: usize = 4;
 
-/// Lines that a producer prepares between two looks: they take about as long as the pause.
-const PREPARED_AT_ONCE: usize = 16 * LINE_BYTES;
+/// Payload up to here is copied without a call.
+const SHORT_BYTES: usize = 32;
+/// Longer messages are not spread over more than about this: what both cores' nearest caches hold beside the user's data.
+const SPREAD_BYTES: usize = 16 << 10;
+/// After so many messages without a look in vain a consumer lags behind, and asks for the cells of the next row: a line takes
+/// longer to come than a message to be dealt with. One that does not must leave the lines to the producer. Nanoseconds per
+/// message of a window of 64 on a 2-core Xeon (Sapphire Rapids) machine, when cells had one line, without and with: 76 and
+/// 45 (8 bytes), 89 and 55 (64 bytes).
+const LAGGING: u32 = 2;
+/// A consumer that does not wait says how far it is after so many messages.
+const MOST_UNPUBLISHED: u64 = 2 * ROW_CELLS as u64;
+/// Of the looks at the consumer's progress while a producer waits for something else one in so many may be timed.
+const TIMED_ONE_IN: u64 = 16;
+/// Laps after which an old stamp could be taken for a new one soon.
+const STALE_LAPS: u64 = (1 << 31) / ROW_CELLS as u64;
+/// No row has been chosen yet.
+const NONE: u16 = u16::MAX;
+/// Bits of a payload's length in a cell; the others are a row.
+const LENGTH_BITS: u32 = 11;
 
 /// The consumer's progress, as it has published it.
 #[repr(C, align(64))]
 pub struct RingHeader {
     head: AtomicU64,
-    byte_head: AtomicU64,
     released: AtomicU64,
 }
 
 /// The header of a message, as it was read from its cell. [`Consumer::copy_payload`] gives the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Body {
-    payload: u16,
+    told: u16,
     /// What kind of message this is.
     pub kind: u16,
     /// Header of the layer above.
     pub words: [u64; CELL_WORDS],
 }
 
-/// One cache line: a message's header and the first bytes of its payload.
+/// A message: its header and its payload. An odd number of cache lines: so headers, which are looked at most,
+/// spread over all sets of a cache, and at most four lie in a page. Messages of 8 bytes with headers 64, 128
+/// and 192 bytes apart took 0.072, 0.078 and 0.066 µs (a Zen 4 machine, 64 cells, 75 alternating rounds): cores fetch
+/// the lines that they expect to be next, which the producer then has to take back.
 #[repr(C, align(64))]
 pub struct Cell {
     stamp: AtomicU64,
@@ -105,7 +136,8 @@ unsafe impl Send for Cell {}
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(size_of::<Cell>() == LINE_BYTES);
+    assert!(size_of::<Cell>() / LINE_BYTES % 2 == 1);
+    assert!(INLINE_BYTES < 1 << LENGTH_BITS && MOST_ROWS <= 1 << (u16::BITS - LENGTH_BITS));
     assert!(size_of::<RingHeader>() == LINE_BYTES);
     assert!(std::mem::offset_of!(Cell, words) == 8);
     assert!(std::mem::offset_of!(Cell, inline) == 32);
@@ -113,14 +145,14 @@ const _: () = {
 
 /// The stamp of the message at `position`.
 #[inline]
-fn stamp(position: u64, payload: u16, kind: u16) -> u64 {
-    u64::from((position + 1) as u32) | u64::from(payload) << 32 | u64::from(kind) << 48
+fn stamp(position: u64, told: u16, kind: u16) -> u64 {
+    u64::from((position + 1) as u32) | u64::from(told) << 32 | u64::from(kind) << 48
 }
 
 impl RingHeader {
     /// The header of an empty ring, for use on the heap. In a segment, zeroed memory is one.
     pub fn new() -> Self {
-        Self { head: AtomicU64::new(0), byte_head: AtomicU64::new(0), released: AtomicU64::new(0) }
+        Self { head: AtomicU64::new(0), released: AtomicU64::new(0) }
     }
 }
 
@@ -152,7 +184,6 @@ impl Default for Cell {
 pub struct Ring<'a> {
     header: &'a RingHeader,
     cells: &'a [Cell],
-    bytes: SharedBytes<'a>,
 }
 
 impl<'a> Ring<'a> {
@@ -160,10 +191,15 @@ impl<'a> Ring<'a> {
     ///
     /// # Panics
     ///
-    /// If the number of cells or of bytes is not a power of two.
-    pub fn new(header: &'a RingHeader, cells: &'a [Cell], bytes: SharedBytes<'a>) -> Self {
-        assert!(cells.len().is_power_of_two() && bytes.len().is_power_of_two());
-        Self { header, cells, bytes }
+    /// If these are not the cells of [`FEWEST_ROWS`] to [`MOST_ROWS`] rows.
+    pub fn new(header: &'a RingHeader, cells: &'a [Cell]) -> Self {
+        let rows = FEWEST_ROWS..=MOST_ROWS;
+        assert!(
+            cells.len().is_multiple_of(ROW_CELLS) && rows.contains(&(cells.len() / ROW_CELLS)),
+            "{} cells are not {rows:?} rows",
+            cells.len()
+        );
+        Self { header, cells }
     }
 
     /// Cells that the consumer has read, as far as it has published that; for a look from outside.
@@ -171,29 +207,15 @@ impl<'a> Ring<'a> {
         self.header.head.load(Ordering::Relaxed)
     }
 
-    /// The longest payload: an empty ring always has room for it (Invariant 3), even when the payload has to
-    /// skip the end of the byte ring.
-    pub fn max_payload(&self) -> usize {
-        (self.bytes.len() / 4).min(u16::MAX as usize)
+    fn rows(&self) -> usize {
+        self.cells.len() / ROW_CELLS
     }
+}
 
-    fn slot(&self, position: u64) -> &'a Cell {
-        &self.cells[position as usize & (self.cells.len() - 1)]
-    }
-
-    /// Where a payload of `length` bytes starts when `cursor` is the next free byte, and the cursor after it.
-    #[inline]
-    fn place(&self, cursor: u64, length: usize) -> (u64, u64) {
-        let size = self.bytes.len() as u64;
-        let length = length as u64;
-        let room = size - (cursor & (size - 1));
-        let start = if length > room { cursor + room } else { cursor };
-        (start, start + length.next_multiple_of(LINE_BYTES as u64))
-    }
-
-    fn offset(&self, cursor: u64) -> usize {
-        cursor as usize & (self.bytes.len() - 1)
-    }
+/// The number of the lap that the message at `position` belongs to.
+#[inline]
+fn lap(position: u64) -> u64 {
+    position / ROW_CELLS as u64
 }
 
 /// The ring has no room for the message now.
@@ -203,43 +225,91 @@ pub struct Full;
 /// The writing half.
 pub struct Producer<'a> {
     ring: Ring<'a>,
+    /// The next message: its position, and its cell.
     tail: u64,
-    byte_tail: u64,
+    place: usize,
+    /// The row after this one; [`NONE`] while this lap has not begun and none has been chosen.
+    next: u16,
+    /// A bit for each row that may be chosen.
+    free: u32,
+    /// How many rows there are, of which the others may not be touched yet.
+    rows: usize,
+    /// The row of each lap of which not all messages have been read, and how many laps have been.
+    order: [u8; MOST_ROWS],
+    laps_read: u64,
+    /// The last lap that lay in a row.
+    last_lap: [u64; MOST_ROWS],
     head_seen: u64,
-    byte_head_seen: u64,
-    /// Length of the last message's payload beside its cell, and how much of the room for another one is prepared.
-    likely_bytes: usize,
-    prepared: usize,
     pub(crate) distance: Distance,
 }
 
 impl<'a> Producer<'a> {
     /// The writing half of a ring that nobody has used yet.
     pub fn new(ring: Ring<'a>) -> Self {
+        Self::beginning_with(ring, ring.rows())
+    }
+
+    /// [`Producer::new`] of which only so many rows may be touched until [`Producer::use_all`].
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many, or these are fewer than [`FEWEST_ROWS`].
+    pub fn beginning_with(ring: Ring<'a>, rows: usize) -> Self {
+        assert!((FEWEST_ROWS..=ring.rows()).contains(&rows), "{rows} rows of {}", ring.rows());
         Self {
             ring,
             tail: 0,
-            byte_tail: 0,
+            place: 0,
+            next: NONE,
+            free: bits(1..rows),
+            rows,
+            order: [0; MOST_ROWS],
+            laps_read: 0,
+            last_lap: [0; MOST_ROWS],
             head_seen: 0,
-            byte_head_seen: 0,
-            likely_bytes: 0,
-            prepared: 0,
             distance: Distance::new(),
         }
     }
 
-    /// Whether there is room for a message with an inline payload now.
-    #[inline]
-    pub fn has_room(&mut self) -> bool {
-        self.tail - self.head_seen < self.ring.cells.len() as u64 || self.refresh_cells()
+    /// Whether room is or may soon be missing that [`Producer::use_all`] would give.
+    pub fn lacks_rows(&self) -> bool {
+        self.free.count_ones() < 2 && self.rows < self.ring.rows()
     }
 
-    /// Whether there is room for so many messages with an inline payload now.
+    /// From now on all rows may be touched.
+    pub fn use_all(&mut self) {
+        self.free |= bits(self.rows..self.ring.rows());
+        self.rows = self.ring.rows();
+    }
+
+    /// Whether there is room for a message now.
+    #[inline]
+    pub fn has_room(&mut self) -> bool {
+        self.has_room_of(0)
+    }
+
+    #[inline]
+    fn has_room_of(&mut self, length: usize) -> bool {
+        self.next != NONE || self.begin_lap(length)
+    }
+
+    /// Whether there is room for so many short messages now.
+    ///
+    /// # Panics
+    ///
+    /// If somebody who waits for so much room might not be woken: it takes four rows more than they fill (Invariant 4).
     pub fn has_room_for(&mut self, messages: usize) -> bool {
-        let cells = self.ring.cells.len() as u64;
-        let fits = |producer: &Self| producer.tail + messages as u64 - producer.head_seen <= cells;
+        assert!(
+            messages.div_ceil(ROW_CELLS) + FEWEST_ROWS <= self.rows,
+            "{messages} messages in {} rows",
+            self.rows
+        );
+        let begun = lap(self.tail + (ROW_CELLS - 1) as u64);
+        let begun = begun + u64::from(self.next != NONE && self.tail == begun * ROW_CELLS as u64);
+        let laps = (lap(self.tail + messages as u64 + (ROW_CELLS - 1) as u64)).saturating_sub(begun);
+        let fits = |producer: &Self| u64::from(producer.free.count_ones()) >= laps;
         if !fits(self) {
-            self.refresh_cells();
+            self.look();
         }
         fits(self)
     }
@@ -248,7 +318,7 @@ impl<'a> Producer<'a> {
     ///
     /// # Panics
     ///
-    /// If the payload is longer than [`Ring::max_payload`].
+    /// If the payload is longer than [`INLINE_BYTES`].
     // What the caller has in registers must not go through memory on its way to the cell.
     #[inline(always)]
     pub fn try_push(&mut self, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) -> Result<(), Full> {
@@ -267,23 +337,29 @@ impl<'a> Producer<'a> {
         payload: &[u8],
         header: impl FnOnce() -> (u16, [u64; CELL_WORDS]),
     ) -> Result<(), Full> {
-        if !self.has_room() {
+        if !self.has_room_of(payload.len()) {
             return Err(Full);
         }
-        let cell = self.ring.slot(self.tail);
-        if payload.len() <= INLINE_BYTES {
+        let cell = &self.ring.cells[self.place];
+        if payload.len() <= SHORT_BYTES {
             // SAFETY: by Invariant 2 the consumer is done with this cell, and the payload fits.
             cell.inline
                 .with_mut(|place| unsafe { copy_short(payload.as_ptr(), place.cast(), payload.len()) });
         } else {
-            self.push_bytes(payload)?;
+            self.copy_in(cell, payload);
         }
         let (kind, words) = header();
         // SAFETY: as above.
         cell.words.with_mut(|place| unsafe { place.write(words) });
+        let told = payload.len() as u16 | self.next << LENGTH_BITS;
         // SYNC ring-publish
-        cell.stamp.store(stamp(self.tail, payload.len() as u16, kind), Ordering::Release);
+        cell.stamp.store(stamp(self.tail, told, kind), Ordering::Release);
         self.tail += 1;
+        self.place += 1;
+        if self.tail.is_multiple_of(ROW_CELLS as u64) {
+            self.place = usize::from(self.next) * ROW_CELLS;
+            self.next = NONE;
+        }
         Ok(())
     }
 
@@ -304,80 +380,134 @@ impl<'a> Producer<'a> {
         self.tail
     }
 
-    fn push_bytes(&mut self, payload: &[u8]) -> Result<(), Full> {
-        assert!(payload.len() <= self.ring.max_payload(), "payload of {} bytes", payload.len());
-        let (start, end) = self.ring.place(self.byte_tail, payload.len());
-        if end - self.byte_head_seen > self.ring.bytes.len() as u64 {
-            self.refresh_cells();
-            if end - self.byte_head_seen > self.ring.bytes.len() as u64 {
-                return Err(Full);
+    #[inline(never)]
+    fn copy_in(&self, cell: &Cell, payload: &[u8]) {
+        assert!(payload.len() <= INLINE_BYTES, "payload of {} bytes", payload.len());
+        let (from, length) = (payload.as_ptr(), payload.len());
+        cell.inline.with_mut(|place| {
+            let place = place.cast::<u8>();
+            // SAFETY: by Invariant 2 the consumer is done with this cell; the length was checked above.
+            unsafe {
+                #[cfg(not(loom))]
+                if self.distance.streams(length) {
+                    return crate::copy::copy_streaming(from, place, length);
+                }
+                std::ptr::copy_nonoverlapping(from, place, length);
             }
-        }
-        self.byte_tail = end;
-        if self.distance.streams(payload.len()) {
-            self.ring.bytes.copy_in_streaming(self.ring.offset(start), payload);
-            // Lines that are written past the caches are best in none.
-            (self.likely_bytes, self.prepared) = (0, 0);
-        } else {
-            self.ring.bytes.copy_in(self.ring.offset(start), payload);
-            (self.likely_bytes, self.prepared) = (payload.len(), 0);
-        }
-        Ok(())
+        });
     }
 
-    /// For the time while one waits: takes possession of some of the lines that the next message's payload will go to,
-    /// if that is as long as the last one. The consumer has read there, so its core has copies that a write must wait
-    /// for.
+    /// For the time while one waits: looks which rows have been read, if the next message begins a lap. That line comes
+    /// from the consumer's core, and a send would wait for it.
     #[inline]
     pub fn prepare(&mut self) {
-        if self.prepared < self.likely_bytes {
-            self.prepare_some();
+        if self.next == NONE {
+            self.look_ahead();
         }
     }
 
-    fn prepare_some(&mut self) {
-        let (start, _) = self.ring.place(self.byte_tail, self.likely_bytes);
-        let length = PREPARED_AT_ONCE.min(self.likely_bytes - self.prepared);
-        self.ring.bytes.prepare(self.ring.offset(start) + self.prepared, length);
-        self.prepared += length;
+    #[inline(never)]
+    fn look_ahead(&mut self) {
+        if lap(self.tail).is_multiple_of(TIMED_ONE_IN) {
+            self.look();
+        } else {
+            self.learn(self.ring.header.head.load(Ordering::Acquire));
+        }
+        if self.free != 0 {
+            self.choose();
+        }
     }
 
-    /// Loads the consumer's progress; whether there is a free cell now.
+    /// Chooses the row after the lap that begins with the next message, whose payload has this length; whether there is
+    /// one.
+    #[inline(never)]
+    fn begin_lap(&mut self, length: usize) -> bool {
+        let most = (SPREAD_BYTES / (length + LINE_BYTES)) / ROW_CELLS;
+        let most = most.max(FEWEST_ROWS - 1) as u64;
+        let may_begin =
+            |producer: &Self| producer.free != 0 && lap(producer.tail) - producer.laps_read < most;
+        if !may_begin(self) {
+            self.look();
+        }
+        let begins = may_begin(self);
+        if begins {
+            self.choose();
+        }
+        begins
+    }
+
+    /// Gives the first free row to the lap after this one.
+    fn choose(&mut self) {
+        let row = self.free.trailing_zeros() as usize;
+        self.free &= self.free - 1;
+        let next = lap(self.tail) + 1;
+        self.order[next as usize % MOST_ROWS] = row as u8;
+        if next - self.last_lap[row] > STALE_LAPS {
+            self.invalidate(row, next);
+        }
+        self.last_lap[row] = next;
+        self.next = row as u16;
+    }
+
+    /// Writes over stamps that are so old that the sequences of that lap may come round to them.
     #[cold]
-    fn refresh_cells(&mut self) -> bool {
+    fn invalidate(&self, row: usize, lap: u64) {
+        for (cell, position) in self.ring.cells[row * ROW_CELLS..].iter().zip(lap * ROW_CELLS as u64..) {
+            // Whoever may take it for a stamp of this lap learns of the row later, with Acquire.
+            cell.stamp.store(u64::from(position as u32), Ordering::Relaxed);
+            if (position + 1).is_multiple_of(ROW_CELLS as u64) {
+                break;
+            }
+        }
+    }
+
+    /// Loads the consumer's progress, and frees the rows of laps that have been read.
+    fn look(&mut self) {
         // SYNC ring-consume
         let head = self.distance.load(&self.ring.header.head, self.head_seen);
-        let byte_head = self.ring.header.byte_head.load(Ordering::Acquire);
-        // Both come from shared memory: only values between the last ones and what was written make sense.
+        self.learn(head);
+    }
+
+    fn learn(&mut self, head: u64) {
+        // From shared memory: only values between the last one and what was written make sense.
         if (self.head_seen..=self.tail).contains(&head) {
             self.head_seen = head;
         }
-        if (self.byte_head_seen..=self.byte_tail).contains(&byte_head) {
-            self.byte_head_seen = byte_head;
+        while self.laps_read < lap(self.head_seen) {
+            self.free |= 1 << self.order[self.laps_read as usize % MOST_ROWS];
+            self.laps_read += 1;
         }
-        self.tail - self.head_seen < self.ring.cells.len() as u64
     }
+}
+
+/// The bits of these rows.
+fn bits(rows: std::ops::Range<usize>) -> u32 {
+    rows.fold(0, |bits, row| bits | 1 << row)
 }
 
 /// What the next cell holds cannot have been written by a producer that keeps to the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a ring cell claims a payload of {claimed} bytes where at most {most} are possible")]
+#[error(
+    "a ring cell claims a payload of {claimed} bytes before row {next} where at most {most} bytes and {rows} rows are possible"
+)]
 pub struct Damaged {
     /// Payload bytes that the cell claims.
     pub claimed: usize,
+    /// The row that it claims to be the next.
+    pub next: usize,
     /// The most that this ring carries.
     pub most: usize,
+    /// Its rows.
+    pub rows: usize,
 }
 
 /// The reading half.
 pub struct Consumer<'a> {
     ring: Ring<'a>,
+    /// The next message: its position, and its cell.
     head: u64,
-    byte_head: u64,
+    place: usize,
     head_published: u64,
-    byte_head_published: u64,
-    /// Lines of payload that the next message is likely to have: those of the last one, if they are few.
-    likely_lines: usize,
     /// Messages read since there was none.
     streak: u32,
 }
@@ -385,46 +515,39 @@ pub struct Consumer<'a> {
 impl<'a> Consumer<'a> {
     /// The reading half of a ring that nobody has used yet.
     pub fn new(ring: Ring<'a>) -> Self {
-        Self {
-            ring,
-            head: 0,
-            byte_head: 0,
-            head_published: 0,
-            byte_head_published: 0,
-            likely_lines: 0,
-            streak: 0,
-        }
+        Self { ring, head: 0, place: 0, head_published: 0, streak: 0 }
     }
 
     /// Whether a message is waiting. A `false` may be stale as soon as it is returned.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.next_stamp().is_some()
+        self.stamp_at(self.place, self.head).is_some()
     }
 
     #[inline]
-    fn next_stamp(&self) -> Option<u64> {
-        self.stamp_at(self.head)
-    }
-
-    #[inline]
-    fn stamp_at(&self, position: u64) -> Option<u64> {
+    fn stamp_at(&self, place: usize, position: u64) -> Option<u64> {
         // SYNC ring-publish
-        let stamp = self.ring.slot(position).stamp.load(Ordering::Acquire);
+        let stamp = self.ring.cells[place].stamp.load(Ordering::Acquire);
         (stamp as u32 == (position + 1) as u32).then_some(stamp)
     }
 
-    /// What the cell at a position says, whose stamp is `stamp`.
+    /// What the cell at a place says, whose stamp is `stamp`.
     #[inline]
-    fn body(&self, position: u64, stamp: u64) -> Result<Body, Damaged> {
-        let (payload, kind) = ((stamp >> 32) as u16, (stamp >> 48) as u16);
-        let most = self.ring.max_payload();
-        if usize::from(payload) > most {
-            return Err(Damaged { claimed: payload.into(), most });
+    fn body(&self, place: usize, stamp: u64) -> Result<Body, Damaged> {
+        let (told, kind) = ((stamp >> 32) as u16, (stamp >> 48) as u16);
+        let mut body = Body { told, kind, words: [0; CELL_WORDS] };
+        if body.payload_bytes() > INLINE_BYTES || body.next_place() >= self.ring.cells.len() {
+            return Err(self.damaged(&body));
         }
         // SAFETY: by Invariant 2 the producer leaves the cell alone until `head` has passed it.
-        let words = self.ring.slot(position).words.with(|place| unsafe { place.read() });
-        Ok(Body { payload, kind, words })
+        body.words = self.ring.cells[place].words.with(|place| unsafe { place.read() });
+        Ok(body)
+    }
+
+    #[cold]
+    fn damaged(&self, body: &Body) -> Damaged {
+        let next = body.next_place() / ROW_CELLS;
+        Damaged { claimed: body.payload_bytes(), next, most: INLINE_BYTES, rows: self.ring.rows() }
     }
 
     /// The header of the next message, which stays in the ring until [`Consumer::pop`].
@@ -434,12 +557,15 @@ impl<'a> Consumer<'a> {
     /// [`Damaged`] if the cell cannot be right; the ring is of no use any more.
     #[inline]
     pub fn peek(&mut self) -> Option<Result<Body, Damaged>> {
-        let Some(stamp) = self.next_stamp() else {
+        let Some(stamp) = self.stamp_at(self.place, self.head) else {
             self.streak = 0;
-            self.prefetch_payload(0);
+            if lap(self.head) > lap(self.head_published) {
+                // Nobody waits for that line now: neither this side, nor a producer that has sent no more.
+                self.publish();
+            }
             return None;
         };
-        Some(self.body(self.head, stamp))
+        Some(self.body(self.place, stamp))
     }
 
     /// The header of a message after the next one, so many of them later, if it is there. It is read when those before it
@@ -449,8 +575,18 @@ impl<'a> Consumer<'a> {
     ///
     /// As [`Consumer::peek`].
     pub fn peek_ahead(&self, messages: usize) -> Option<Result<Body, Damaged>> {
-        let position = self.head + messages as u64;
-        self.stamp_at(position).map(|stamp| self.body(position, stamp))
+        let (mut position, mut place) = (self.head, self.place);
+        let last = self.head + messages as u64;
+        while lap(position) < lap(last) {
+            let body = match self.body(place, self.stamp_at(place, position)?) {
+                Ok(body) => body,
+                damaged => return Some(damaged),
+            };
+            place = body.next_place();
+            position = (lap(position) + 1) * ROW_CELLS as u64;
+        }
+        place += (last - position) as usize;
+        self.stamp_at(place, last).map(|stamp| self.body(place, stamp))
     }
 
     /// Copies the payload of `body`, which [`Consumer::peek`] returned last, to `buffer`.
@@ -462,48 +598,40 @@ impl<'a> Consumer<'a> {
     pub fn copy_payload(&self, body: &Body, buffer: &mut [u8]) {
         let length = body.payload_bytes();
         assert!(buffer.len() <= length, "{} bytes of a payload of {length}", buffer.len());
-        if length <= INLINE_BYTES {
-            let inline = &self.ring.slot(self.head).inline;
+        let inline = &self.ring.cells[self.place].inline;
+        if buffer.len() <= SHORT_BYTES {
             // SAFETY: by Invariant 2 the producer leaves the cell alone; `buffer` is not longer than what it holds.
             inline.with(|place| unsafe { copy_short(place.cast(), buffer.as_mut_ptr(), buffer.len()) });
         } else {
-            let (start, _) = self.ring.place(self.byte_head, length);
-            self.ring.bytes.copy_out(self.ring.offset(start), buffer);
+            // SAFETY: as above; private memory does not overlap with shared one.
+            inline.with(|place| unsafe { copy_longer(place.cast(), buffer.as_mut_ptr(), buffer.len()) });
         }
     }
 
-    /// Gives the cell and payload of `body` back. Returns whether the producer can see it now: then it has to
-    /// be woken if it waits for room.
+    /// Gives the cell of `body`, which [`Consumer::peek`] returned last, back. Returns whether the producer may wait for what
+    /// it can see now: then it has to be woken.
     #[inline]
     pub fn pop(&mut self, body: &Body) -> bool {
+        let next = body.next_place();
         self.head += 1;
-        if body.payload_bytes() > INLINE_BYTES {
-            self.byte_head = self.ring.place(self.byte_head, body.payload_bytes()).1;
-            let lines = body.payload_bytes().div_ceil(LINE_BYTES);
-            self.likely_lines = if lines <= LINES_AWAITED { lines } else { 0 };
+        self.place += 1;
+        let index = self.head as usize % ROW_CELLS;
+        if index == 0 {
+            self.place = next;
         }
         self.streak = self.streak.saturating_add(1);
-        if self.streak >= LAGGING {
-            prefetch(self.ring.slot(self.head + MESSAGES_AHEAD));
-            self.prefetch_payload(MESSAGES_AHEAD as usize);
+        if self.streak >= LAGGING && index != 0 {
+            // Its first cell was not known when that of the others was asked for.
+            if index == 1 {
+                prefetch(&self.ring.cells[next]);
+            }
+            prefetch(&self.ring.cells[next + index]);
         }
-        let cells = self.ring.cells.len() as u64;
-        let bytes = self.ring.bytes.len() as u64;
-        let late = self.head - self.head_published >= cells.div_ceil(4)
-            || self.byte_head - self.byte_head_published >= bytes / 4;
+        let late = self.head - self.head_published >= MOST_UNPUBLISHED;
         if late {
             self.publish();
         }
         late
-    }
-
-    /// Asks for the payload of a message to come, if all of them are like the last one.
-    #[inline]
-    fn prefetch_payload(&self, messages_ahead: usize) {
-        for line in 0..self.likely_lines {
-            let ahead = (messages_ahead * self.likely_lines + line) * LINE_BYTES;
-            self.ring.bytes.prefetch(self.ring.offset(self.byte_head + ahead as u64));
-        }
     }
 
     /// Publishes a counter for the layer above, which the producer reads with [`Producer::released`].
@@ -512,13 +640,11 @@ impl<'a> Consumer<'a> {
         self.ring.header.released.store(count, Ordering::Release);
     }
 
-    #[cold]
+    #[inline(never)]
     fn publish(&mut self) {
         // SYNC ring-consume
-        self.ring.header.byte_head.store(self.byte_head, Ordering::Release);
         self.ring.header.head.store(self.head, Ordering::Release);
         self.head_published = self.head;
-        self.byte_head_published = self.byte_head;
     }
 }
 
@@ -526,11 +652,28 @@ impl Body {
     /// Payload bytes of the message that travel through this ring.
     #[inline]
     pub fn payload_bytes(&self) -> usize {
-        self.payload.into()
+        usize::from(self.told) & ((1 << LENGTH_BITS) - 1)
+    }
+
+    /// Where the row after that of the message begins.
+    #[inline]
+    fn next_place(&self) -> usize {
+        usize::from(self.told >> LENGTH_BITS) * ROW_CELLS
     }
 }
 
-/// Copies up to [`INLINE_BYTES`] bytes: in two pieces that overlap, or in one, without a call.
+/// Copies more than [`SHORT_BYTES`] bytes: out of the way of those that do not.
+///
+/// # Safety
+///
+/// As [`copy_short`].
+#[inline(never)]
+unsafe fn copy_longer(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::copy_nonoverlapping(from, to, length) }
+}
+
+/// Copies up to [`SHORT_BYTES`] bytes: in two pieces that overlap, or in one, without a call.
 ///
 /// # Safety
 ///
@@ -565,7 +708,7 @@ unsafe fn copy_short(from: *const u8, to: *mut u8, length: usize) {
 }
 
 #[cfg(not(loom))]
-crate::fixed_layout!(RingHeader { head, byte_head, released });
+crate::fixed_layout!(RingHeader { head, released });
 #[cfg(not(loom))]
 crate::fixed_layout!(Cell { stamp, words, inline });
 

@@ -16,7 +16,7 @@ use crate::envelope::{
     self, Envelope, INVITE, Lent, MATCH, PART, PULLED, PUSHED, control_words, copied_words, invite_words,
 };
 use crate::job::Job;
-use crate::layout::{MOST_PARTS, PART_BYTES, rank_state};
+use crate::layout::{FIRST_RING_ROWS, MOST_PARTS, PART_BYTES, rank_state};
 
 /// What an eager message costs beyond its payload while it is unexpected: about the size of its entry.
 const ENVELOPE_COST: u64 = 64;
@@ -219,7 +219,7 @@ impl Link {
                 return false;
             }
         }
-        self.pop_parts(first, parts.count);
+        self.pop_parts(parts.count);
         self.give_back_parts(&parts).is_ok()
     }
 
@@ -228,7 +228,7 @@ impl Link {
         let consumer = self.consumer.as_ref().ok_or("a message without its ring")?;
         let part = self.part(consumer, told, 0, buffer.len() as u64)?;
         self.copy_part(part, buffer).map_err(|error| error.to_string())?;
-        self.pop_parts(told, 1);
+        self.pop_parts(1);
         self.chunks.give_back(part.place.chunk).map_err(|error| error.to_string())?;
         self.wake();
         Ok(())
@@ -300,11 +300,12 @@ impl Link {
         }
     }
 
-    /// Takes so many cells of a LENT message, whose first is `first`.
-    pub(super) fn pop_parts(&mut self, first: &Body, count: usize) {
-        if let Some(consumer) = &mut self.consumer {
-            for _ in 0..count {
-                consumer.pop(first);
+    /// Takes so many cells of a message that have been looked at.
+    pub(super) fn pop_parts(&mut self, count: usize) {
+        let Some(consumer) = &mut self.consumer else { return };
+        for _ in 0..count {
+            if let Some(Ok(body)) = consumer.peek() {
+                consumer.pop(&body);
             }
         }
     }
@@ -377,10 +378,22 @@ pub(crate) fn open_ring(
     sender: usize,
     receiver: usize,
 ) -> Result<Producer<'static>, SegmentError> {
-    job.segment().reserve(job.ring_range(sender, receiver))?;
+    job.segment().reserve(job.first_rows_range(sender, receiver))?;
     let place = job.place(sender);
     let bits = &job.control(receiver).senders.bits[place / 64];
     // SYNC ring-announce: the receiver touches the ring only after it has seen the bit.
     bits.fetch_or(1 << (place % 64), AcqRel);
-    Ok(Producer::new(job.ring(sender, receiver)))
+    Ok(Producer::beginning_with(job.ring(sender, receiver), FIRST_RING_ROWS))
+}
+
+/// Gives a producer that has little room left the rest of its ring. Without memory for that it goes on with what it has.
+pub(super) fn enlarge_ring(
+    producer: &mut Producer<'static>,
+    job: &'static Job,
+    sender: usize,
+    receiver: usize,
+) {
+    if producer.lacks_rows() && job.segment().reserve(job.ring_range(sender, receiver)).is_ok() {
+        producer.use_all();
+    }
 }

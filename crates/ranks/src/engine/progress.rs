@@ -78,13 +78,17 @@ impl Engine {
                 return Ok(taken > 0);
             };
             let body = body.map_err(|error| self.damaged(format!("{error} (ring from rank {source})")))?;
-            if envelope::kind(&body) == envelope::EAGER {
-                self.take_eager(source, &body)?;
-            } else if envelope::kind(&body) == envelope::LENT && !self.links[source].has_all_parts(&body) {
-                // It counts as not sent yet: should its sender die now, it never was.
-                return Ok(taken > 0);
-            } else {
-                self.take_cell(source, &body)?;
+            match envelope::kind(&body) {
+                envelope::EAGER => self.take_eager(source, &body)?,
+                envelope::LENT if !self.links[source].has_all_parts(&body) => {
+                    // It counts as not sent yet: should its sender die now, it never was.
+                    return Ok(taken > 0);
+                }
+                envelope::LENT => {
+                    self.take_lent(source, &body).map_err(|what| self.damaged(what))?;
+                    continue;
+                }
+                _ => self.take_cell(source, &body)?,
             }
             self.pop(source, &body);
         }
@@ -105,7 +109,6 @@ impl Engine {
         let (message, chunk, length) = envelope::control(body);
         let outcome = match envelope::kind(body) {
             envelope::RENDEZVOUS | envelope::OFFER => return self.take_rendezvous(source, body),
-            envelope::LENT => self.take_lent(source, body),
             envelope::CHUNK => self.receive_chunk(source, message, (chunk, length), envelope::is_fresh(body)),
             envelope::DATA => self.take_data(source, message, body),
             envelope::MATCH => self.on_match(source, message),
@@ -159,7 +162,8 @@ impl Engine {
         self.damaged(what)
     }
 
-    /// A message whose payload is in chunks, all of which have come: they are emptied at once, matched or not.
+    /// A message whose payload is in chunks, all of which have come: they are emptied at once, matched or not, and its cells
+    /// are given back.
     fn take_lent(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
         let envelope = checked_envelope(source, body)?;
         let link = &self.links[source];
@@ -180,8 +184,8 @@ impl Engine {
         if receive.is_some() {
             link.release(envelope.length, self.unexpected_bound);
         }
-        // The last cell goes like any other.
-        link.pop_parts(body, parts.as_slice().len().saturating_sub(1));
+        // One without payload, which only damage makes, has to go too.
+        link.pop_parts(parts.as_slice().len().max(1));
         link.give_back_parts(&parts)?;
         if self.observer.is_some() {
             self.observe_arrival(&envelope, receive);

@@ -15,7 +15,7 @@ use shm_core::ring::Full;
 use super::buffer::Outgoing;
 use super::direct::Push;
 use super::lend::Lender;
-use super::link::{Answer, Link, charge, open_ring};
+use super::link::{Answer, Link, charge, enlarge_ring, open_ring};
 use super::receive::Kept;
 use super::short_ways::Lending;
 use super::{Caller, Engine, OperationId};
@@ -167,6 +167,9 @@ impl Engine {
             self.links[destination].producer = Some(open_ring(self.job, self.rank, destination)?);
             // A receiver that sleeps has to learn of its new ring.
             self.links[destination].wake();
+        }
+        if let Some(producer) = &mut self.links[destination].producer {
+            enlarge_ring(producer, self.job, self.rank, destination);
         }
         if length > self.ring_limit as u64 && self.lender.is_none() {
             self.job.segment().reserve(self.job.pool_range(self.rank))?;

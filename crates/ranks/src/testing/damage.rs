@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use shm_core::board::{CELLS, Place, Topic};
 use shm_core::direct::Transfer;
-use shm_core::ring::{Cell, RingHeader};
+use shm_core::ring::{Cell, ROW_CELLS, RingHeader};
 
 use super::watchdog;
 use crate::attach::Attachment;
@@ -28,7 +28,9 @@ use crate::{ANY_SOURCE, ANY_TAG, Request, Status, Sum, World, call_site, last_wo
 
 const RANKS: usize = 3;
 /// Lengths of messages: of every way that a message can take.
-const LENGTHS: [usize; 10] = [0, 1, 32, 33, 500, 8192, 8193, 20_000, 70_000, 400_000];
+const LENGTHS: [usize; 11] = [0, 1, 32, 33, 500, 1057, 8192, 8193, 20_000, 70_000, 400_000];
+/// Where in a ring's stamps the row after this one begins.
+const NEXT_ROW: u32 = 32 + 11;
 /// Operations under way at a time, and rank.
 const REQUESTS: usize = 8;
 
@@ -146,8 +148,8 @@ fn write_over(job: &Job, script: &mut Script<'_>) {
         1 | 2 => geometry.control(one)..geometry.control(one) + size_of::<RankControl>(),
         3 => geometry.call_sites()..geometry.call_sites() + CALL_SITES * size_of::<CallSiteEntry>(),
         4 => geometry.board(one).start..geometry.board(one).start + 256,
-        // Header, the first cells, the first bytes.
-        5 => geometry.ring(one, other).start..geometry.ring(one, other).start + 1024,
+        // Header, the first cells.
+        5 => geometry.ring(one, other).start..geometry.ring(one, other).start + 4 * size_of::<Cell>(),
         6 => geometry.transfers(one),
         _ => geometry.pool(one).start..geometry.pool(one).start + 1024,
     };
@@ -175,46 +177,51 @@ fn is_spared(job: &Job, place: usize) -> bool {
     })
 }
 
-/// The words of a cell.
-fn cell(job: &Job, (sender, receiver): (usize, usize), position: usize) -> &[AtomicU64] {
+/// The words of a cell's header.
+fn cell(job: &Job, (sender, receiver): (usize, usize), at: usize) -> &[AtomicU64] {
     let cells = job.geometry().ring(sender, receiver).start + size_of::<RingHeader>();
-    job.segment().slice_at(cells + position % job.geometry().ring_cells * size_of::<Cell>(), 8)
+    job.segment().slice_at(cells + at % job.geometry().ring_cells * size_of::<Cell>(), 8)
 }
 
-/// Where the next message of a ring goes, as long as its first lap lasts.
-fn next_position(job: &Job, ring: (usize, usize)) -> usize {
-    let is_written =
-        |&position: &usize| cell(job, ring, position)[0].load(Relaxed) as u32 == position as u32 + 1;
-    (0..job.geometry().ring_cells).take_while(is_written).count()
+/// The position of the next message of a ring, and its cell: behind that of the newest one.
+fn next_message(job: &Job, ring: (usize, usize)) -> (u64, usize) {
+    let stamp = |&at: &usize| cell(job, ring, at)[0].load(Relaxed);
+    let newest = (0..job.geometry().ring_cells).max_by_key(|at| stamp(at) as u32).unwrap_or(0);
+    let (position, next) = (stamp(&newest) & 0xffff_ffff, stamp(&newest) as usize >> NEXT_ROW & 31);
+    match position as usize % ROW_CELLS {
+        0 if position == 0 => (0, 0),
+        0 => (position, next * ROW_CELLS),
+        _ => (position, newest + 1),
+    }
 }
 
 /// Makes an old message of a ring the next one.
 fn replay_message(job: &Job, script: &mut Script<'_>) {
-    let (sender, receiver) = (script.below(RANKS), script.below(RANKS));
-    let position = next_position(job, (sender, receiver));
-    let old = cell(job, (sender, receiver), position.saturating_sub(1 + script.below(8)));
-    let new = cell(job, (sender, receiver), position);
+    let ring = (script.below(RANKS), script.below(RANKS));
+    let (position, at) = next_message(job, ring);
+    let old = cell(job, ring, at + job.geometry().ring_cells - 1 - script.below(8));
+    let new = cell(job, ring, at);
     for (new, old) in new.iter().zip(old).skip(1) {
         new.store(old.load(Relaxed), Relaxed);
     }
-    let stamp = old[0].load(Relaxed) & !0xffff_ffff | (position as u64 + 1);
-    new[0].store(stamp, Relaxed);
+    new[0].store(old[0].load(Relaxed) & !0xffff_ffff | (position + 1), Relaxed);
 }
 
 /// Writes the next message of a ring: one that its sender did not send, and that is nearly right.
 fn forge_message(job: &Job, script: &mut Script<'_>) {
     let (sender, receiver) = (script.below(RANKS), script.below(RANKS));
-    let position = next_position(job, (sender, receiver));
-    let words = cell(job, (sender, receiver), position);
+    let (position, at) = next_message(job, (sender, receiver));
+    let words = cell(job, (sender, receiver), at);
     let kind = script.below(usize::from(envelope::PART) + 2);
     let flags = if script.byte() < 32 { script.byte() << 8 } else { 0 };
-    let payload = if script.byte() < 32 { script.byte() << 8 | script.byte() } else { script.below(40) };
+    let next = if script.byte() < 32 { script.below(32) } else { script.below(4) } as u64;
+    let payload = if script.byte() < 32 { script.below(1 << 11) } else { script.below(40) } as u64;
     let source = if script.byte() < 32 { script.byte() } else { sender } as u64;
     words[1].store(script.below(4) as u64 | source << 32, Relaxed);
     for word in &words[2..] {
         word.store(script.word(0), Relaxed);
     }
-    let stamp = (position as u64 + 1) | (payload as u64) << 32 | ((kind | flags) as u64) << 48;
+    let stamp = (position + 1) | payload << 32 | next << NEXT_ROW | ((kind | flags) as u64) << 48;
     words[0].store(stamp, Relaxed);
     job.control(receiver).senders.bits[0].fetch_or(1 << sender, Relaxed);
 }

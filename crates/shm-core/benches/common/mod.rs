@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use shm_core::bytes::{LINE_BYTES, Line, SharedBytes};
 use shm_core::pool::{Pool, Returns};
-use shm_core::ring::{Cell, Ring, RingHeader};
+use shm_core::ring::{Cell, ROW_CELLS, Ring, RingHeader};
 
 /// The core on which times are taken, and the one of its partner: not the first, which serves interrupts, if there
 /// are more than two.
@@ -93,16 +93,15 @@ pub(crate) fn with_partner<'scope, 'env>(
 pub(crate) struct RingMemory {
     header: RingHeader,
     cells: Vec<Cell>,
-    lines: Vec<Line>,
 }
 
 impl RingMemory {
     pub(crate) fn new() -> Self {
-        Self { header: RingHeader::new(), cells: fill(256), lines: fill((64 << 10) / LINE_BYTES) }
+        Self { header: RingHeader::new(), cells: fill(18 * ROW_CELLS) }
     }
 
     pub(crate) fn ring(&self) -> Ring<'_> {
-        Ring::new(&self.header, &self.cells, SharedBytes::new(&self.lines))
+        Ring::new(&self.header, &self.cells)
     }
 }
 

@@ -1,0 +1,227 @@
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn cells(rows: usize) -> Vec<Cell> {
+    (0..rows * ROW_CELLS).map(|_| Cell::new()).collect()
+}
+
+fn push(producer: &mut Producer<'_>, number: u64, length: usize) -> Result<(), Full> {
+    producer.try_push(number as u16, [number; CELL_WORDS], &vec![number as u8; length])
+}
+
+/// Takes the next message, which has to be this one; whether its producer has to be woken.
+fn pop(consumer: &mut Consumer<'_>, (number, length): (u64, usize)) -> bool {
+    let body = consumer.peek().expect("a message").expect("a sound one");
+    assert_eq!((body.kind, body.words, body.payload_bytes()), (number as u16, [number; CELL_WORDS], length));
+    let mut buffer = vec![0xAA; length];
+    consumer.copy_payload(&body, &mut buffer);
+    assert_eq!(buffer, vec![number as u8; length]);
+    consumer.pop(&body)
+}
+
+/// What two ends of a ring do.
+#[derive(Debug, Clone)]
+enum Step {
+    Push(usize),
+    Pop,
+    PeekAhead(usize),
+    LookForNothing,
+    Prepare,
+    AskForRoom(usize),
+    UseAll,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop_oneof![0..=SHORT_BYTES + 1, 0..=INLINE_BYTES].prop_map(Step::Push),
+        5 => Just(Step::Pop),
+        1 => (0..12usize).prop_map(Step::PeekAhead),
+        1 => Just(Step::LookForNothing),
+        1 => Just(Step::Prepare),
+        1 => (0..=8usize).prop_map(Step::AskForRoom),
+        1 => Just(Step::UseAll),
+    ]
+}
+
+proptest! {
+    /// Whatever both ends do, messages come whole and in order, and room that was found is there.
+    #[test]
+    fn a_ring_is_a_queue(steps in prop::collection::vec(step(), 0..400), rows in 6..=MOST_ROWS) {
+        let (header, cells) = (RingHeader::new(), cells(rows));
+        let ring = Ring::new(&header, &cells);
+        let (mut producer, mut consumer) = (Producer::beginning_with(ring, 6), Consumer::new(ring));
+        let (mut queue, mut number) = (VecDeque::new(), 0);
+        for step in steps {
+            match step {
+                Step::Push(length) => {
+                    if push(&mut producer, number, length).is_ok() {
+                        queue.push_back((number, length));
+                        number += 1;
+                    } else {
+                        let published = number - ring.read_cells();
+                        prop_assert!(published > 2 * ROW_CELLS as u64, "full with {published} messages");
+                    }
+                }
+                Step::Pop => match queue.pop_front() {
+                    Some(expected) => _ = pop(&mut consumer, expected),
+                    None => prop_assert!(consumer.peek().is_none()),
+                },
+                Step::PeekAhead(messages) => {
+                    let seen = consumer.peek_ahead(messages).map(|body| body.unwrap().words[0]);
+                    prop_assert_eq!(seen, queue.get(messages).map(|&(number, _)| number));
+                }
+                Step::LookForNothing if queue.is_empty() => {
+                    prop_assert!(consumer.peek().is_none());
+                    prop_assert!(producer.has_room_for(8), "no room in an empty ring");
+                }
+                Step::LookForNothing => {}
+                Step::Prepare => producer.prepare(),
+                Step::AskForRoom(messages) => {
+                    if producer.has_room_for(messages) {
+                        for _ in 0..messages {
+                            prop_assert_eq!(push(&mut producer, number, 16), Ok(()));
+                            queue.push_back((number, 16));
+                            number += 1;
+                        }
+                    }
+                }
+                Step::UseAll => producer.use_all(),
+            }
+            prop_assert_eq!(producer.pushed(), number);
+        }
+    }
+
+    /// Whoever finds no room and waits is woken before its receiver has nothing left to take, whatever that found before.
+    #[test]
+    fn who_waits_for_room_is_woken(
+        turns in prop::collection::vec((1..60usize, 0..60usize, any::<bool>()), 0..20),
+        wanted in 1..=8usize,
+        length in prop_oneof![Just(8), Just(INLINE_BYTES)],
+        rows in 6..12usize,
+    ) {
+        let (header, cells) = (RingHeader::new(), cells(rows));
+        let ring = Ring::new(&header, &cells);
+        let (mut producer, mut consumer) = (Producer::new(ring), Consumer::new(ring));
+        let mut queue = VecDeque::new();
+        for (number, (pushes, pops, looks)) in turns.into_iter().enumerate() {
+            for _ in 0..pushes {
+                if push(&mut producer, number as u64, length).is_ok() {
+                    queue.push_back((number as u64, length));
+                }
+            }
+            for _ in 0..pops {
+                if let Some(expected) = queue.pop_front() {
+                    pop(&mut consumer, expected);
+                }
+            }
+            if looks && queue.is_empty() {
+                assert!(consumer.peek().is_none());
+            }
+        }
+        while push(&mut producer, 7, length).is_ok() {
+            queue.push_back((7, length));
+            if !producer.has_room_for(wanted) {
+                break;
+            }
+        }
+        let woken = queue.into_iter().fold(false, |woken, expected| pop(&mut consumer, expected) || woken);
+        prop_assert!(woken);
+        // After the last time that it was woken there is room.
+        prop_assert!(producer.has_room_for(wanted) && push(&mut producer, 8, length).is_ok());
+    }
+}
+
+#[test]
+fn ranks_that_answer_each_other_go_round_through_few_rows() {
+    // The producer looks before its last message has been read, or after that.
+    for (early, rows) in [(true, 3), (false, 2)] {
+        let (header, cells) = (RingHeader::new(), cells(18));
+        let ring = Ring::new(&header, &cells);
+        let (mut producer, mut consumer) = (Producer::new(ring), Consumer::new(ring));
+        let mut used = [false; 18];
+        for number in 0..100 {
+            used[producer.place / ROW_CELLS] = true;
+            push(&mut producer, number, 8).unwrap();
+            if early {
+                producer.prepare();
+            }
+            pop(&mut consumer, (number, 8));
+            assert!(consumer.peek().is_none());
+            producer.prepare();
+        }
+        assert_eq!(used.iter().filter(|&&used| used).count(), rows);
+    }
+}
+
+#[test]
+fn a_late_receiver_leaves_room_for_many_short_messages_and_a_few_long_ones() {
+    let room = |length| {
+        let (header, cells) = (RingHeader::new(), cells(18));
+        let mut producer = Producer::beginning_with(Ring::new(&header, &cells), 6);
+        let count = |producer: &mut Producer<'_>| {
+            (0..).take_while(|&number| push(producer, number, length).is_ok()).count()
+        };
+        let first = count(&mut producer);
+        let lacks = producer.lacks_rows();
+        producer.use_all();
+        (first, lacks, count(&mut producer))
+    };
+    assert_eq!(room(8), (5 * ROW_CELLS, true, 12 * ROW_CELLS));
+    assert_eq!(room(INLINE_BYTES), (3 * ROW_CELLS, false, 0));
+}
+
+/// Both ends of a ring through which all messages before `lap` have gone, the last of them in row 0.
+fn at_lap(ring: Ring<'_>, lap: u64) -> (Producer<'_>, Consumer<'_>) {
+    let (mut producer, mut consumer) = (Producer::new(ring), Consumer::new(ring));
+    let position = lap * ROW_CELLS as u64;
+    (producer.tail, producer.head_seen, producer.laps_read) = (position, position, lap);
+    (consumer.head, consumer.head_published) = (position, position);
+    ring.header.head.store(position, Ordering::Relaxed);
+    (producer, consumer)
+}
+
+#[test]
+fn stamps_of_rows_that_nobody_has_used_for_long_are_not_taken_for_messages() {
+    // The sequences of these positions are those of the first ones, and those that memory never written has.
+    for lap in [(1 << 32) / ROW_CELLS as u64 - 3, (1 << 32) / ROW_CELLS as u64] {
+        let (header, cells) = (RingHeader::new(), cells(6));
+        let ring = Ring::new(&header, &cells);
+        for (at, cell) in cells.iter().enumerate().skip(ROW_CELLS) {
+            cell.stamp.store(stamp((at % ROW_CELLS) as u64, 1, 1), Ordering::Relaxed);
+        }
+        let (mut producer, mut consumer) = at_lap(ring, lap);
+        for number in 0..40 {
+            assert!(consumer.peek().is_none(), "at {number}");
+            push(&mut producer, number, 8).unwrap();
+            pop(&mut consumer, (number, 8));
+        }
+    }
+}
+
+#[test]
+fn a_damaged_cell_is_an_error() {
+    for (told, claimed, next) in
+        [(INLINE_BYTES as u16 + 1, INLINE_BYTES + 1, 0), (6 << LENGTH_BITS | 5, 5, 6)]
+    {
+        let (header, cells) = (RingHeader::new(), cells(6));
+        let mut consumer = Consumer::new(Ring::new(&header, &cells));
+        cells[0].stamp.store(stamp(0, told, 1), Ordering::Release);
+        let damaged = Damaged { claimed, next, most: INLINE_BYTES, rows: 6 };
+        assert_eq!(consumer.peek(), Some(Err(damaged)));
+        assert_eq!(consumer.peek_ahead(ROW_CELLS), Some(Err(damaged)));
+    }
+}
+
+#[test]
+fn nonsense_in_the_header_frees_nothing() {
+    let (header, cells) = (RingHeader::new(), cells(6));
+    let mut producer = Producer::new(Ring::new(&header, &cells));
+    while push(&mut producer, 1, 8).is_ok() {}
+    for head in [u64::MAX, producer.tail + 1] {
+        header.head.store(head, Ordering::Relaxed);
+        assert_eq!(push(&mut producer, 1, 8), Err(Full));
+    }
+}
