@@ -65,10 +65,13 @@ fn is_usable_terminal() -> bool {
 
 /// The job that is meant, of those whose launchers live.
 fn select(jobs: Vec<RunningJob>, wanted: Option<&str>) -> Result<RunningJob> {
-    let is_meant = |job: &RunningJob| {
-        wanted.is_none_or(|wanted| job.id.starts_with(wanted) || job.launcher.to_string() == wanted)
-    };
-    let mut meant: Vec<_> = jobs.into_iter().filter(|job| job.watched && is_meant(job)).collect();
+    let has_launcher = |job: &RunningJob| wanted.is_some_and(|wanted| job.launcher.to_string() == wanted);
+    let is_meant = |job: &RunningJob| wanted.is_none_or(|wanted| job.id.starts_with(wanted));
+    let jobs: Vec<_> = jobs.into_iter().filter(|job| job.watched).collect();
+    // The number of a launcher may be how the id of another job begins.
+    let (of_launcher, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(has_launcher);
+    let mut meant = if of_launcher.is_empty() { others } else { of_launcher };
+    meant.retain(|job| has_launcher(job) || is_meant(job));
     if meant.len() > 1 {
         let list: Vec<String> = meant.iter().map(|job| format!("\n  {}", title(job, job.ranks))).collect();
         bail!("several jobs are running{}\n  help: name one: shmrun top {}", list.concat(), meant[0].id);
@@ -110,6 +113,8 @@ mod tests {
         let selected = |wanted| select(jobs(), wanted).map(|job| job.launcher).map_err(|e| e.to_string());
         assert_eq!(selected(Some("aa2")), Ok(8));
         assert_eq!(selected(Some("7")), Ok(7));
+        let begins_like_a_number = vec![job("7e11", 9, true), job("aa11", 7, true)];
+        assert_eq!(select(begins_like_a_number, Some("7")).unwrap().launcher, 7);
         let several = selected(None).unwrap_err();
         assert!(several.contains("several jobs") && several.contains("aa11") && several.contains("aa22"));
         assert!(!several.contains("bb33"), "its launcher is gone: {several}");
