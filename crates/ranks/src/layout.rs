@@ -358,7 +358,7 @@ const SHARED_PIECES: usize = 4;
 const EXCHANGED_PIECES: usize = 4;
 
 /// Rows of one ring, but for very many ranks: 64 short messages find room (docs/decisions/002-eager-lane.md).
-const RING_ROWS: usize = 18;
+const RING_ROWS: usize = 23;
 /// Rows that a ring begins with, until its receiver lags behind: three come round while it does not, and a message in
 /// parts needs room for all of them.
 pub(crate) const FIRST_RING_ROWS: usize = ring::FEWEST_ROWS + MOST_PARTS.div_ceil(ring::ROW_CELLS);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::Ordering::AcqRel;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use shm_core::direct::Remote;
 use shm_core::pool::{NoSuchChunk, Reader};
@@ -383,7 +383,11 @@ pub(crate) fn open_ring(
     let bits = &job.control(receiver).senders.bits[place / 64];
     // SYNC ring-announce: the receiver touches the ring only after it has seen the bit.
     bits.fetch_or(1 << (place % 64), AcqRel);
-    Ok(Producer::beginning_with(job.ring(sender, receiver), FIRST_RING_ROWS))
+    let mut producer = Producer::beginning_with(job.ring(sender, receiver), FIRST_RING_ROWS);
+    if job.size() > job.header().cores.load(Relaxed) as usize {
+        producer.spread();
+    }
+    Ok(producer)
 }
 
 /// Gives a producer that has little room left the rest of its ring. Without memory for that it goes on with what it has.
