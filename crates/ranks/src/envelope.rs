@@ -3,14 +3,14 @@
 //! ```text
 //! offset  message (EAGER, LENT, RENDEZVOUS, OFFER) CHUNK             DATA        MATCH
 //!  0      sequence         u32   (shm-core ring)
-//!  4      payload bytes    u16   (shm-core ring)
+//!  4      payload bytes, next row   u16   (shm-core ring)
 //!  6      kind and flags   u16   (with those before, one word)
 //!  8      context          u32                     message id        message id  message id
 //! 12      source u16, call site u16                chunk
 //! 16      tag              u32                     bytes in chunk
 //! 20      element type     u32
 //! 24      length in bytes  u64
-//! 32      payload, first 32 bytes                                    payload
+//! 32      payload                                                    payload
 //!         LENT: chunk u32, offset in it u32
 //!         RENDEZVOUS: message id u32
 //!         OFFER: message id u32, transfer u32, address u64, serial u64, seal u64

@@ -6,7 +6,8 @@
 //! 4096     RankControl × ranks, one page each         reserved by the launcher
 //! ..       call-site table                            reserved by the launcher
 //! ..       boards: one per rank                       reserved by their rank, as its collectives grow
-//! ..       rings: ranks × ranks, row = sender         reserved by the sender, at its first message to that rank
+//! ..       rings: ranks × ranks, row = sender         reserved by the sender: the first rows at its first message to that
+//!                                                  rank, the others when that one lags behind
 //! ..       transfers: one page or two per rank        reserved by the sender, at its first direct message
 //! ..       pools: one per rank                        reserved by their rank, at its first long message
 //! ..       tallies: one per rank                      reserved by the first who wants ranks to observe themselves
@@ -359,8 +360,8 @@ const EXCHANGED_PIECES: usize = 4;
 
 /// Rows of one ring, but for very many ranks: 64 short messages find room (docs/decisions/002-eager-lane.md).
 const RING_ROWS: usize = 23;
-/// Rows that a ring begins with, until its receiver lags behind: three come round while it does not, and a message in
-/// parts needs room for all of them.
+/// Rows that a ring begins with, until its receiver lags behind: three come round while ranks answer each other, and a
+/// message in parts needs room for all of them.
 pub(crate) const FIRST_RING_ROWS: usize = ring::FEWEST_ROWS + MOST_PARTS.div_ceil(ring::ROW_CELLS);
 
 /// Sizes and offsets of a job with a given number of ranks. The same in every process of the job.
@@ -389,7 +390,7 @@ impl Geometry {
         Self {
             ranks,
             ring_cells: ring::ROW_CELLS * if ranks > 64 { FIRST_RING_ROWS } else { RING_ROWS },
-            ring_limit: ring::INLINE_BYTES,
+            ring_limit: ring::PAYLOAD_BYTES,
             pool_chunks: if ranks > 64 { 2 * ranks } else { 128 },
             board_bytes: if ranks <= 8 {
                 2 << 20
@@ -420,6 +421,8 @@ impl Geometry {
     const fn add_to(self, fingerprint: Fingerprint) -> Fingerprint {
         fingerprint
             .number(self.ring_cells as u64)
+            .number(ring::ROW_CELLS as u64)
+            .number(ring::MOST_ROWS as u64)
             .number(self.ring_limit as u64)
             .number(self.pool_chunks as u64)
             .number(CHUNK_BYTES as u64)

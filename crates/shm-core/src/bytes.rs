@@ -213,14 +213,6 @@ impl<'a> SharedBytes<'a> {
         crate::copy::finish_streaming();
     }
 
-    /// Asks for the line at `offset` to be brought near. An offset outside does nothing.
-    #[inline]
-    pub fn prefetch(&self, offset: usize) {
-        if let Some(line) = self.lines.get(offset / LINE_BYTES) {
-            prefetch(line);
-        }
-    }
-
     /// Asks for the lines of a range as their next writer: their other copies go while this core has time, and the
     /// write does not wait for it. Content stays as it is. Does nothing where the processor knows no such request.
     ///

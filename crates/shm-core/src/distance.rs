@@ -170,7 +170,7 @@ mod tests {
     use crate::board::{Board, Place, SLOTS_BYTES, Seat};
     use crate::bytes::{Line, SharedBytes};
     use crate::pool::{Owner, Pool, Reader, Returns};
-    use crate::ring::{Cell, Consumer, FEWEST_ROWS, INLINE_BYTES, Producer, ROW_CELLS, Ring, RingHeader};
+    use crate::ring::{Cell, Consumer, FEWEST_ROWS, PAYLOAD_BYTES, Producer, ROW_CELLS, Ring, RingHeader};
 
     /// Around the limits between inline, plain and streaming, and with odd ends.
     const LENGTHS: [usize; 7] = [31, 1000, 1024, 1025, 2047, 3333, 4096];
@@ -189,7 +189,7 @@ mod tests {
         let cells: Vec<_> = (0..FEWEST_ROWS * ROW_CELLS).map(|_| Cell::new()).collect();
         let ring = Ring::new(&header, &cells);
         let (mut producer, mut consumer) = (Producer::new(ring), Consumer::new(ring));
-        for length in LENGTHS.into_iter().filter(|&length| length <= INLINE_BYTES).cycle().take(50) {
+        for length in LENGTHS.into_iter().filter(|&length| length <= PAYLOAD_BYTES).cycle().take(50) {
             producer.distance = Distance::DISTANT;
             producer.try_push(1, [0; 3], &content(length)).unwrap();
             let body = consumer.peek().unwrap().unwrap();

@@ -17,7 +17,7 @@
 //!                                                                             the row after this one, 5 bits
 //!                                                                   kind     u16  ┐
 //!                                                 8  words     3×8                ├ the layer above
-//!                                                32  inline    1056               ┘ (ranks: envelope.rs)
+//!                                                32  payload   1056               ┘ (ranks: envelope.rs)
 //! ```
 //!
 //! Fields are written in aligned pieces that do not overlap, and the stamp is the last: else a line takes the other
@@ -26,11 +26,11 @@
 //! # Rows and laps
 //!
 //! [`ROW_CELLS`] messages, a lap, lie in one row of cells. Which row has the next lap the producer decides when it
-//! begins one, and says so in each of its messages: the first row of those that it knows to be read. So as long as
-//! the consumer keeps up three rows come round, and of a consumer that lags behind the messages lie in as many as there
+//! begins one, and says so in each of its messages: the first row of those that it knows to be read. So while
+//! both sides answer each other three rows come round, and the messages of one that lags behind lie in as many as there
 //! are. The producer looks how far the consumer is when it finds no row, and while it waits for something else
-//! ([`Producer::prepare`]); the consumer tells when it has read two laps, and when it finds nothing: so hardly ever does
-//! either of them wait for that line.
+//! ([`Producer::prepare`]); the consumer tells when it has read two laps, and when it finds nothing and has ended one: so
+//! hardly ever does either of them wait for that line.
 //!
 //! # States of a cell that has the message at position `p` next
 //!
@@ -46,9 +46,10 @@
 //! 3. Before it gives a row to a lap none of its stamps can be taken for one of that lap: they are younger than half
 //!    of all sequences, or written over.
 //! 4. A producer without room has seen a `head` more than two laps behind its messages: three rows at least are filled,
-//!    besides those that it wants. A consumer publishes `head` at the latest when it has read two laps
-//!    since, and then its producer is woken; so that happens before the consumer finds nothing more. (What it publishes when it
-//!    finds nothing wakes nobody: then a producer that waits has seen that, or waits for more than is known to be read.)
+//!    besides those that it wants. A consumer that has read two laps since it last published `head` publishes it, and then
+//!    its producer is woken; so that happens before the consumer finds nothing more. What it publishes when it finds
+//!    nothing wakes nobody: a producer that sleeps has seen that, but for messages that came between the look for them and the
+//!    publication. Then the next message that is read wakes it.
 //!
 //! # Memory ordering
 //!
@@ -70,7 +71,7 @@ use crate::distance::Distance;
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 /// The longest payload.
-pub const INLINE_BYTES: usize = 1056;
+pub const PAYLOAD_BYTES: usize = 1056;
 /// Words of a cell that the layer above gives meaning to.
 pub const CELL_WORDS: usize = 3;
 /// Cells of one row. A consumer that lags behind asks for as many ahead, and ranks that answer each other go round through
@@ -129,7 +130,7 @@ pub struct Body {
 pub struct Cell {
     stamp: AtomicU64,
     words: UnsafeCell<[u64; CELL_WORDS]>,
-    inline: UnsafeCell<[u8; INLINE_BYTES]>,
+    payload: UnsafeCell<[u8; PAYLOAD_BYTES]>,
 }
 
 // SAFETY: Invariants 1 and 2 say who accesses the rest when; the stamp orders the accesses.
@@ -140,10 +141,10 @@ unsafe impl Send for Cell {}
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Cell>() / LINE_BYTES % 2 == 1);
-    assert!(INLINE_BYTES < 1 << LENGTH_BITS && MOST_ROWS <= 1 << (u16::BITS - LENGTH_BITS));
+    assert!(PAYLOAD_BYTES < 1 << LENGTH_BITS && MOST_ROWS <= 1 << (u16::BITS - LENGTH_BITS));
     assert!(size_of::<RingHeader>() == LINE_BYTES);
     assert!(std::mem::offset_of!(Cell, words) == 8);
-    assert!(std::mem::offset_of!(Cell, inline) == 32);
+    assert!(std::mem::offset_of!(Cell, payload) == 32);
 };
 
 /// The stamp of the message at `position`.
@@ -171,7 +172,7 @@ impl Cell {
         Self {
             stamp: AtomicU64::new(0),
             words: UnsafeCell::new([0; CELL_WORDS]),
-            inline: UnsafeCell::new([0; INLINE_BYTES]),
+            payload: UnsafeCell::new([0; PAYLOAD_BYTES]),
         }
     }
 }
@@ -279,9 +280,13 @@ impl<'a> Producer<'a> {
         }
     }
 
-    /// Whether room is or may soon be missing that [`Producer::use_all`] would give.
-    pub fn lacks_rows(&self) -> bool {
-        self.free.count_ones() < 2 && self.rows < self.ring.rows()
+    /// Whether there is no room for so many short messages, and [`Producer::use_all`] would give more.
+    ///
+    /// # Panics
+    ///
+    /// As [`Producer::has_room_for`].
+    pub fn lacks_rows_for(&mut self, messages: usize) -> bool {
+        self.rows < self.ring.rows() && !self.has_room_for(messages)
     }
 
     /// From now on all rows may be touched.
@@ -332,7 +337,7 @@ impl<'a> Producer<'a> {
     ///
     /// # Panics
     ///
-    /// If the payload is longer than [`INLINE_BYTES`].
+    /// If the payload is longer than [`PAYLOAD_BYTES`].
     // What the caller has in registers must not go through memory on its way to the cell.
     #[inline(always)]
     pub fn try_push(&mut self, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) -> Result<(), Full> {
@@ -357,7 +362,7 @@ impl<'a> Producer<'a> {
         let cell = &self.ring.cells[self.place];
         if payload.len() <= SHORT_BYTES {
             // SAFETY: by Invariant 2 the consumer is done with this cell, and the payload fits.
-            cell.inline
+            cell.payload
                 .with_mut(|place| unsafe { copy_short(payload.as_ptr(), place.cast(), payload.len()) });
         } else {
             self.copy_in(cell, payload);
@@ -397,9 +402,9 @@ impl<'a> Producer<'a> {
 
     #[inline(never)]
     fn copy_in(&self, cell: &Cell, payload: &[u8]) {
-        assert!(payload.len() <= INLINE_BYTES, "payload of {} bytes", payload.len());
+        assert!(payload.len() <= PAYLOAD_BYTES, "payload of {} bytes", payload.len());
         let (from, length) = (payload.as_ptr(), payload.len());
-        cell.inline.with_mut(|place| {
+        cell.payload.with_mut(|place| {
             let place = place.cast::<u8>();
             // SAFETY: by Invariant 2 the consumer is done with this cell; the length was checked above.
             unsafe {
@@ -412,8 +417,8 @@ impl<'a> Producer<'a> {
         });
     }
 
-    /// For the time while one waits: looks which rows have been read, if the next message begins a lap. That line comes
-    /// from the consumer's core, and a send would wait for it.
+    /// For the time while one waits: looks which rows have been read, if the next message begins a lap, and chooses the row
+    /// after that, however long its messages will be. The line comes from the consumer's core, and a send would wait for it.
     #[inline]
     pub fn prepare(&mut self) {
         if self.next == NONE {
@@ -426,6 +431,7 @@ impl<'a> Producer<'a> {
         if lap(self.tail).is_multiple_of(TIMED_ONE_IN) {
             self.look();
         } else {
+            // SYNC ring-consume
             self.learn(self.ring.header.head.load(Ordering::Acquire));
         }
         if self.free != 0 {
@@ -555,7 +561,7 @@ impl<'a> Consumer<'a> {
     fn body(&self, place: usize, stamp: u64) -> Result<Body, Damaged> {
         let (told, kind) = ((stamp >> 32) as u16, (stamp >> 48) as u16);
         let mut body = Body { told, kind, words: [0; CELL_WORDS] };
-        if body.payload_bytes() > INLINE_BYTES || body.next_place() >= self.ring.cells.len() {
+        if body.payload_bytes() > PAYLOAD_BYTES || body.next_place() >= self.ring.cells.len() {
             return Err(self.damaged(&body));
         }
         // SAFETY: by Invariant 2 the producer leaves the cell alone until `head` has passed it.
@@ -566,7 +572,7 @@ impl<'a> Consumer<'a> {
     #[cold]
     fn damaged(&self, body: &Body) -> Damaged {
         let next = body.next_place() / ROW_CELLS;
-        Damaged { claimed: body.payload_bytes(), next, most: INLINE_BYTES, rows: self.ring.rows() }
+        Damaged { claimed: body.payload_bytes(), next, most: PAYLOAD_BYTES, rows: self.ring.rows() }
     }
 
     /// The header of the next message, which stays in the ring until [`Consumer::pop`].
@@ -579,8 +585,7 @@ impl<'a> Consumer<'a> {
         let Some(stamp) = self.stamp_at(self.place, self.head) else {
             self.streak = 0;
             if self.head >= self.next_lap {
-                // Nobody waits for that line now: neither this side, nor a producer that has sent no more.
-                self.publish();
+                self.publish_quietly();
             }
             return None;
         };
@@ -617,13 +622,13 @@ impl<'a> Consumer<'a> {
     pub fn copy_payload(&self, body: &Body, buffer: &mut [u8]) {
         let length = body.payload_bytes();
         assert!(buffer.len() <= length, "{} bytes of a payload of {length}", buffer.len());
-        let inline = &self.ring.cells[self.place].inline;
+        let content = &self.ring.cells[self.place].payload;
         if buffer.len() <= SHORT_BYTES {
             // SAFETY: by Invariant 2 the producer leaves the cell alone; `buffer` is not longer than what it holds.
-            inline.with(|place| unsafe { copy_short(place.cast(), buffer.as_mut_ptr(), buffer.len()) });
+            content.with(|place| unsafe { copy_short(place.cast(), buffer.as_mut_ptr(), buffer.len()) });
         } else {
             // SAFETY: as above; private memory does not overlap with shared one.
-            inline.with(|place| unsafe { copy_longer(place.cast(), buffer.as_mut_ptr(), buffer.len()) });
+            content.with(|place| unsafe { copy_longer(place.cast(), buffer.as_mut_ptr(), buffer.len()) });
         }
     }
 
@@ -645,7 +650,7 @@ impl<'a> Consumer<'a> {
             }
             prefetch(&self.ring.cells[next + index]);
         }
-        let late = self.head - self.head_published >= MOST_UNPUBLISHED;
+        let late = self.head.wrapping_sub(self.head_published) >= MOST_UNPUBLISHED;
         if late {
             self.publish();
         }
@@ -656,6 +661,18 @@ impl<'a> Consumer<'a> {
     pub fn release(&self, count: u64) {
         // SYNC ring-release
         self.ring.header.released.store(count, Ordering::Release);
+    }
+
+    /// Publishes when there was no message: now nobody waits for that line, neither this side nor a producer that has sent no
+    /// more.
+    #[inline(never)]
+    fn publish_quietly(&mut self) {
+        self.publish();
+        if self.is_ready() {
+            // Whoever has sent that meanwhile may have looked before, found no room, and sleep now: the next pop is late. (A
+            // store that this load overtakes is seen by the second look, after a nap, of who goes to sleep: see `wait.rs`.)
+            self.head_published = self.head.wrapping_sub(MOST_UNPUBLISHED);
+        }
     }
 
     #[inline(never)]
@@ -729,7 +746,7 @@ unsafe fn copy_short(from: *const u8, to: *mut u8, length: usize) {
 #[cfg(not(loom))]
 crate::fixed_layout!(RingHeader { head, released });
 #[cfg(not(loom))]
-crate::fixed_layout!(Cell { stamp, words, inline });
+crate::fixed_layout!(Cell { stamp, words, payload });
 
 #[cfg(not(loom))]
 // SAFETY: repr(C), plain bytes and atomics, any bytes are valid values.

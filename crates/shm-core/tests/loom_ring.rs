@@ -6,7 +6,7 @@
 use loom::sync::Arc;
 use loom::thread;
 use shm_core::ring::{
-    Cell, Consumer, FEWEST_ROWS, Full, INLINE_BYTES, Producer, ROW_CELLS, Ring, RingHeader,
+    Cell, Consumer, FEWEST_ROWS, Full, PAYLOAD_BYTES, Producer, ROW_CELLS, Ring, RingHeader,
 };
 
 struct Memory {
@@ -76,12 +76,12 @@ fn a_full_ring_waits_for_its_reader() {
         let sender = thread::spawn(move || {
             let mut producer = Producer::new(theirs.ring());
             for number in 1..=MESSAGES {
-                push(&mut producer, number, &[number as u8; INLINE_BYTES]);
+                push(&mut producer, number, &[number as u8; PAYLOAD_BYTES]);
             }
         });
         let mut consumer = Consumer::new(memory.ring());
         for number in 1..=MESSAGES {
-            pop(&mut consumer, number, &[number as u8; INLINE_BYTES]);
+            pop(&mut consumer, number, &[number as u8; PAYLOAD_BYTES]);
         }
         sender.join().unwrap();
     });
@@ -133,22 +133,25 @@ fn released_carries_what_came_before() {
 #[test]
 fn what_is_seen_ahead_comes_after_the_others() {
     loom::model(|| {
-        let memory = Memory::new(FEWEST_ROWS + 1);
+        let memory = Memory::new(FEWEST_ROWS + 2);
         let theirs = memory.clone();
         let sender = thread::spawn(move || {
             let mut producer = Producer::new(theirs.ring());
-            assert!(producer.has_room_for(2));
-            push(&mut producer, 1, &[1]);
-            push(&mut producer, 2, &[2]);
+            assert!(producer.has_room_for(3));
+            for number in 1..=3 {
+                push(&mut producer, number, &[number as u8]);
+            }
         });
         let mut consumer = Consumer::new(memory.ring());
-        if let Some(body) = consumer.peek_ahead(1) {
-            assert_eq!(body.unwrap().words, [2; 3]);
+        // It lies in the next row.
+        if let Some(body) = consumer.peek_ahead(ROW_CELLS) {
+            assert_eq!(body.unwrap().words, [3; 3]);
             let first = consumer.peek().expect("what comes before").unwrap();
             assert_eq!(first.words, [1; 3]);
         }
-        pop(&mut consumer, 1, &[1]);
-        pop(&mut consumer, 2, &[2]);
+        for number in 1..=3 {
+            pop(&mut consumer, number, &[number as u8]);
+        }
         sender.join().unwrap();
     });
 }

@@ -300,7 +300,7 @@ impl Link {
         }
     }
 
-    /// Takes so many cells of a message that have been looked at.
+    /// Takes so many cells of a message that have been looked at. Its sender has to be woken after that.
     pub(super) fn pop_parts(&mut self, count: usize) {
         let Some(consumer) = &mut self.consumer else { return };
         for _ in 0..count {
@@ -390,14 +390,16 @@ pub(crate) fn open_ring(
     Ok(producer)
 }
 
-/// Gives a producer that has little room left the rest of its ring. Without memory for that it goes on with what it has.
+/// Gives a producer without room for the longest message in parts the rest of its ring. Without memory for that it goes on
+/// with what it has.
 pub(super) fn enlarge_ring(
     producer: &mut Producer<'static>,
     job: &'static Job,
     sender: usize,
     receiver: usize,
 ) {
-    if producer.lacks_rows() && job.segment().reserve(job.ring_range(sender, receiver)).is_ok() {
+    if producer.lacks_rows_for(MOST_PARTS) && job.segment().reserve(job.ring_range(sender, receiver)).is_ok()
+    {
         producer.use_all();
     }
 }

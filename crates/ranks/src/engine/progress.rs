@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use shm_core::ring::{Body, Consumer, INLINE_BYTES};
+use shm_core::ring::{Body, Consumer, PAYLOAD_BYTES};
 
 use super::Engine;
 use super::direct::{Offer, Pull};
@@ -224,7 +224,7 @@ impl Engine {
         body: &Body,
         envelope: &Envelope,
     ) -> std::result::Result<(u32, Option<Pull>), String> {
-        let mut inline = [0; INLINE_BYTES];
+        let mut inline = [0; PAYLOAD_BYTES];
         let payload = inline.get_mut(..body.payload_bytes());
         let payload = payload.zip(self.links[source].consumer.as_ref()).map(|(bytes, consumer)| {
             consumer.copy_payload(body, bytes);

@@ -6,6 +6,7 @@
 //!
 //! Property tests make scripts at random. `ci/fuzz` looks for those that reach code which no script has reached before.
 
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -148,8 +149,7 @@ fn write_over(job: &Job, script: &mut Script<'_>) {
         1 | 2 => geometry.control(one)..geometry.control(one) + size_of::<RankControl>(),
         3 => geometry.call_sites()..geometry.call_sites() + CALL_SITES * size_of::<CallSiteEntry>(),
         4 => geometry.board(one).start..geometry.board(one).start + 256,
-        // Header, the first cells.
-        5 => geometry.ring(one, other).start..geometry.ring(one, other).start + 4 * size_of::<Cell>(),
+        5 => ring_line(geometry.ring(one, other).start, script.below(16)),
         6 => geometry.transfers(one),
         _ => geometry.pool(one).start..geometry.pool(one).start + 1024,
     };
@@ -161,6 +161,15 @@ fn write_over(job: &Job, script: &mut Script<'_>) {
             words[at].store(script.word(words[at].load(Relaxed)), Relaxed);
         }
     }
+}
+
+/// The header of a ring, or that of one of its first cells.
+fn ring_line(ring: usize, number: usize) -> Range<usize> {
+    let start = match number {
+        0 => ring,
+        _ => ring + size_of::<RingHeader>() + (number - 1) * size_of::<Cell>(),
+    };
+    start..start + 64
 }
 
 /// Words whose damage ends more than a rank that is a thread can end (`engine/direct/given_back.rs` has processes).

@@ -97,7 +97,7 @@ pub(crate) struct RingMemory {
 
 impl RingMemory {
     pub(crate) fn new() -> Self {
-        Self { header: RingHeader::new(), cells: fill(18 * ROW_CELLS) }
+        Self { header: RingHeader::new(), cells: fill(23 * ROW_CELLS) }
     }
 
     pub(crate) fn ring(&self) -> Ring<'_> {
