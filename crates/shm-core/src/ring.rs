@@ -473,12 +473,10 @@ impl<'a> Producer<'a> {
     /// Writes over stamps that are so old that the sequences of that lap may come round to them.
     #[cold]
     fn invalidate(&self, row: usize, lap: u64) {
-        for (cell, position) in self.ring.cells[row * ROW_CELLS..].iter().zip(lap * ROW_CELLS as u64..) {
+        let cells = &self.ring.cells[row * ROW_CELLS..][..ROW_CELLS];
+        for (cell, position) in cells.iter().zip(lap * ROW_CELLS as u64..) {
             // Whoever may take it for a stamp of this lap learns of the row later, with Acquire.
             cell.stamp.store(u64::from(position as u32), Ordering::Relaxed);
-            if (position + 1).is_multiple_of(ROW_CELLS as u64) {
-                break;
-            }
         }
     }
 

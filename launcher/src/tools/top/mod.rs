@@ -70,8 +70,10 @@ fn select(jobs: Vec<RunningJob>, wanted: Option<&str>) -> Result<RunningJob> {
     let jobs: Vec<_> = jobs.into_iter().filter(|job| job.watched).collect();
     // The number of a launcher may be how the id of another job begins.
     let (of_launcher, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(has_launcher);
-    let mut meant = if of_launcher.is_empty() { others } else { of_launcher };
-    meant.retain(|job| has_launcher(job) || is_meant(job));
+    let mut meant = of_launcher;
+    if meant.is_empty() {
+        meant = others.into_iter().filter(is_meant).collect();
+    }
     if meant.len() > 1 {
         let list: Vec<String> = meant.iter().map(|job| format!("\n  {}", title(job, job.ranks))).collect();
         bail!("several jobs are running{}\n  help: name one: shmrun top {}", list.concat(), meant[0].id);
