@@ -36,19 +36,6 @@ impl Default for Line {
     }
 }
 
-/// Asks for the line in which `place` begins to be brought near, without waiting for it.
-#[inline]
-pub(crate) fn prefetch<T>(place: &T) {
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
-    // SAFETY: a prefetch is a hint; it changes nothing and never faults.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
-    let _ = place;
-}
-
 /// Asks for the line in which `place` begins as its next writer: see [`SharedBytes::prepare`].
 #[inline]
 pub(crate) fn prepare_line<T>(place: &T) {

@@ -226,6 +226,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// How many chunks there are.
+    pub fn count(&self) -> usize {
+        self.pool.chunks()
+    }
+
     /// Like [`Reader::copy_out`], of what a near owner has put there just now: in less time.
     ///
     /// # Errors

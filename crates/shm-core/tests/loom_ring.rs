@@ -108,6 +108,30 @@ fn a_look_ahead_frees_what_has_been_read() {
     });
 }
 
+/// What a consumer writes over payload that it has read it has written before its row can be given to another lap: the last
+/// cell that it had read when it said so lies in the row of the last messages here.
+#[test]
+fn what_was_read_is_written_over_before_its_row_comes_round() {
+    loom::model(|| {
+        let memory = Memory::new(FEWEST_ROWS);
+        let theirs = memory.clone();
+        let sender = thread::spawn(move || {
+            let mut producer = Producer::new(theirs.ring());
+            for number in 1..=10 {
+                if number > 4 {
+                    producer.prepare();
+                }
+                push(&mut producer, number, &[number as u8]);
+            }
+        });
+        let mut consumer = Consumer::new(memory.ring());
+        for number in 1..=10 {
+            pop(&mut consumer, number, &[number as u8]);
+        }
+        sender.join().unwrap();
+    });
+}
+
 /// The counter for the layer above is seen with everything that came before it.
 #[test]
 fn released_carries_what_came_before() {

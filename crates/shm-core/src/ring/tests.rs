@@ -2,23 +2,34 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
+use super::consumer::MOST_UNPUBLISHED;
 use super::*;
+use crate::sync::Ordering;
 
 fn cells(rows: usize) -> Vec<Cell> {
     (0..rows * ROW_CELLS).map(|_| Cell::new()).collect()
 }
 
 fn push(producer: &mut Producer<'_>, number: u64, length: usize) -> Result<(), Full> {
-    producer.try_push(number as u16, [number; CELL_WORDS], &vec![number as u8; length])
+    producer.try_push(number as u16, [number; CELL_WORDS], &payload(number, length))
+}
+
+fn payload(number: u64, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (number as usize * 31 + at + at / 256) as u8).collect()
 }
 
 /// Takes the next message, which has to be this one; whether its producer has to be woken.
 fn pop(consumer: &mut Consumer<'_>, (number, length): (u64, usize)) -> bool {
     let body = consumer.peek().expect("a message").expect("a sound one");
     assert_eq!((body.kind, body.words, body.payload_bytes()), (number as u16, [number; CELL_WORDS], length));
-    let mut buffer = vec![0xAA; length];
-    consumer.copy_payload(&body, &mut buffer);
-    assert_eq!(buffer, vec![number as u8; length]);
+    // Into buffers that are longer, shorter and just as long.
+    for room in [length + 7, length / 2, length] {
+        let mut buffer = vec![0xAA; room];
+        consumer.copy_payload(&body, &mut buffer);
+        let mut expected = payload(number, length);
+        expected.resize(room, 0xAA);
+        assert_eq!(buffer, expected, "{length} bytes into {room}");
+    }
     consumer.pop(&body)
 }
 
@@ -143,7 +154,7 @@ fn ranks_that_answer_each_other_go_round_through_few_rows() {
         let (mut producer, mut consumer) = (Producer::new(ring), Consumer::new(ring));
         let mut used = [false; 23];
         for number in 0..100 {
-            used[producer.place / ROW_CELLS] = true;
+            used[producer.place as usize / ROW_CELLS] = true;
             push(&mut producer, number, 8).unwrap();
             if early {
                 producer.prepare();
