@@ -284,8 +284,11 @@ impl Collective<'_> {
         let me = self.world.rank();
         (0..ranks).filter(|&rank| rank != me).try_for_each(|rank| self.hear(rank))?;
         let at_once = (BLOCK_BYTES / size_of::<T>().max(1)).max(1).min(range.len());
-        let (mut line, mut heap) = ([0u64; LINE_WORDS], Vec::new());
-        let scratch = scratch(at_once, &mut line, &mut heap);
+        let (mut line, mut kept, mut heap) = ([0u64; LINE_WORDS], Vec::new(), Vec::new());
+        if at_once * size_of::<T>() > size_of_val(&line) {
+            kept = std::mem::take(&mut self.world.engine.borrow_mut().scratch);
+        }
+        let scratch = scratch(at_once, (&mut line, &mut kept), &mut heap);
         let mut start = range.start;
         while start < range.end {
             let block = start..range.end.min(start + at_once);
@@ -293,6 +296,9 @@ impl Collective<'_> {
             let offset = |rank| (before(rank) + start - range.start) * size_of::<T>();
             self.combine_block(&data[block.clone()], target, theirs, (ranks, offset), operation)?;
             start = block.end;
+        }
+        if !kept.is_empty() {
+            self.world.engine.borrow_mut().scratch = kept;
         }
         Ok(())
     }
@@ -364,14 +370,23 @@ impl Collective<'_> {
     }
 }
 
-/// Room for `elements` elements: `line` if they fit, or else new memory.
+/// Room for `elements` elements: in `line` if they fit, in `kept`, which becomes as long as it has to be, or in new memory if they
+/// cannot lie in words.
 fn scratch<'s, T: Pod>(
     elements: usize,
-    line: &'s mut [u64; LINE_WORDS],
+    (line, kept): (&'s mut [u64; LINE_WORDS], &'s mut Vec<u64>),
     heap: &'s mut Vec<T>,
 ) -> &'s mut [T] {
-    match bytemuck::try_cast_slice_mut(line) {
-        Ok(line) if line.len() >= elements => line,
+    let words = (elements * size_of::<T>()).div_ceil(size_of::<u64>());
+    let place = match line.get_mut(..words) {
+        Some(place) => place,
+        None => {
+            kept.resize(words.max(kept.len()), 0);
+            &mut kept[..words]
+        }
+    };
+    match bytemuck::try_cast_slice_mut(place) {
+        Ok(place) if place.len() >= elements => place,
         _ => {
             heap.resize(elements, T::zeroed());
             heap

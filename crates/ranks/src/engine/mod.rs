@@ -121,6 +121,8 @@ pub(crate) struct Engine {
     sleepers: &'static [AtomicU64],
     /// Why there can be no more collectives in this world, if so.
     pub(crate) collectives_ended: Option<Box<crate::collective::End>>,
+    /// Memory for what a reduction reads from one rank, between reductions.
+    pub(crate) scratch: Vec<u64>,
     membership: Membership,
     /// Every send waits for its receiver, every collective for all ranks.
     pub(crate) strict: bool,
@@ -182,6 +184,7 @@ impl Engine {
             board: Board::new((0..size).map(|rank| job.seat(rank)), rank),
             sleepers: &job.header().sleepers.bits[..words],
             collectives_ended: None,
+            scratch: Vec::new(),
             membership: Membership::new(job, rank, 0, 0),
             strict: job.has_mode(modes::STRICT),
             turns: Turns::of(job),
