@@ -110,7 +110,7 @@ impl Envelope {
 }
 
 /// Where a part of an eager message is: what its cell carries.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Lent {
     pub(crate) chunk: u32,
     pub(crate) offset: u32,
@@ -132,6 +132,12 @@ impl Lent {
     pub(crate) fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
         Self::from_word(u64::from_le_bytes(bytes))
     }
+}
+
+/// Whether this is a message of plain elements in chunks, to whose sender its match means nothing.
+#[inline]
+pub(crate) fn is_in_a_chunk(body: &Body) -> bool {
+    body.kind & (KIND_MASK | MESSAGE_FLAGS) == LENT
 }
 
 #[inline]

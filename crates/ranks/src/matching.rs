@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use shm_core::ring::CELL_WORDS;
+
 use crate::envelope::Envelope;
 
 /// Which messages a receive accepts. Two words, which travel in registers: three short fields are written to memory one
@@ -56,6 +58,17 @@ impl Pattern {
     #[inline]
     fn mask(&self) -> u64 {
         if self.tag().is_none() { u64::from(u32::MAX) } else { u64::MAX }
+    }
+
+    /// [`Pattern::fits`] of a message from `source` with elements of this type, by the words of its cell.
+    #[inline(always)]
+    pub(crate) fn fits_words(&self, words: &[u64; CELL_WORDS], source: usize, element_type: u32) -> bool {
+        /// All but the call site.
+        const ORIGIN: u64 = u64::MAX >> 16;
+        let origin = u64::from(self.context()) | (source as u64) << 32;
+        let content = self.key >> 32 | u64::from(element_type) << 32;
+        let mask = if self.tag().is_none() { u64::from(u32::MAX) << 32 } else { u64::MAX };
+        (words[0] ^ origin) & ORIGIN == 0 && (words[1] ^ content) & mask == 0
     }
 
     #[inline]
@@ -398,6 +411,24 @@ mod tests {
     }
 
     proptest! {
+        /// By its words a message is found to fit if it does so by its fields, and comes from that rank, with that type.
+        #[test]
+        fn words_fit_as_fields_do(
+            fields in (0..2u32, 0..3u16, any::<u16>(), 0..3i32, 0..2u32),
+            wanted in (0..2u32, 0..3usize, prop::option::of(0..3i32), 0..2u32),
+            flags: u16,
+            length: u64,
+        ) {
+            let (context, source, call_site, tag, element_type) = fields;
+            let envelope = Envelope { flags, context, source, call_site, tag, element_type, length };
+            let (context, source, tag, element_type) = wanted;
+            let pattern = Pattern::new(context, Some(source), tag);
+            prop_assert_eq!(
+                pattern.fits_words(&envelope.words(), source, element_type),
+                pattern.fits(&envelope) && envelope.element_type == element_type
+            );
+        }
+
         #[test]
         fn matches_like_the_oracle(actions in prop::collection::vec(action(), 0..200)) {
             let mut oracle = Oracle::default();

@@ -110,9 +110,8 @@ impl World {
     #[track_caller]
     #[inline]
     pub fn recv<T: Pod>(&self, buffer: &mut [T], from: impl Into<Source>) -> Result<Status> {
-        let expected = expected::<T>();
         let caller = Caller::new("recv");
-        self.recv_bytes(bytemuck::cast_slice_mut(buffer), expected, from.into(), caller)
+        self.recv_bytes(bytemuck::cast_slice_mut(buffer), expected::<T>, from.into(), caller)
     }
 
     /// Receives a message of any length into a new vector; blocks until there is one.
@@ -282,18 +281,18 @@ impl World {
     pub(crate) fn recv_bytes(
         &self,
         buffer: &mut [u8],
-        expected: Expected,
+        expected: impl Fn() -> Expected,
         from: Source,
         caller: Caller,
     ) -> Result<Status> {
         self.check_source(from, caller)?;
         let pattern = self.pattern(from);
         let mut engine = self.engine.borrow_mut();
-        if let Some(status) = engine.receive_soon(pattern, &expected, buffer)? {
-            return Ok(status);
+        if let Some(body) = engine.receive_soon(pattern, expected().element_type, buffer)? {
+            return Ok(Status::of(&Envelope::from_body(&body)));
         }
         drop(engine);
-        self.recv_slowly(buffer, expected, pattern, caller.operation, caller.at)
+        self.recv_slowly(buffer, expected(), pattern, caller.operation, caller.at)
     }
 
     // Out of the way, like `send_slowly`.
@@ -307,9 +306,7 @@ impl World {
         at: CallSite,
     ) -> Result<Status> {
         let (caller, mut engine) = (Caller { operation, at }, self.engine.borrow_mut());
-        if pattern.source().is_none()
-            && let Some(status) = engine.receive_soon_from_any(pattern, &expected, buffer)?
-        {
+        if let Some(status) = engine.receive_other_soon(pattern, &expected, buffer)? {
             return Ok(status);
         }
         let mut loan = Loan::new(&mut engine);

@@ -18,6 +18,7 @@ use crate::engine::buffer::{Incoming, Outgoing};
 use crate::engine::send::Started;
 use crate::engine::slab::Slab;
 use crate::engine::{Caller, Engine, OperationId};
+use crate::envelope::Envelope;
 use crate::error::{CallSite, Result};
 use crate::matching::Pattern;
 use crate::p2p::{Content, Mode, expected, type_hash};
@@ -272,24 +273,29 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     ) -> Result<ScopedRequest<'scope, Status>> {
         let world = self.pending.world;
         world.check_source(from, caller)?;
-        let (pattern, expected) = (world.pattern(from), expected::<T>());
-        let status = world.engine.borrow_mut().receive_at_once(pattern, &expected, &mut buffer)?;
-        if let Some(status) = status {
-            return Ok(self.complete(status));
+        let pattern = world.pattern(from);
+        let element_type = expected::<T>().element_type;
+        let ordinary = world.engine.borrow_mut().receive_ordinary(pattern, element_type, &mut buffer);
+        match ordinary {
+            Some(body) => Ok(self.complete(Status::of(&Envelope::from_body(&body)))),
+            None => self.receive_other::<T>(pattern, buffer, caller.operation, caller.at),
         }
-        self.post::<T>(pattern, buffer, caller.operation, caller.at)
     }
 
+    // Out of the way, with few arguments, like `isend_slowly`.
     #[inline(never)]
-    fn post<T: Pod>(
+    fn receive_other<T: Pod>(
         &'scope self,
         pattern: Pattern,
-        buffer: Incoming,
+        mut buffer: Incoming,
         operation: &'static str,
         at: CallSite,
     ) -> Result<ScopedRequest<'scope, Status>> {
         let (expected, caller) = (expected::<T>(), Caller { operation, at });
         let mut engine = self.pending.world.engine.borrow_mut();
+        if let Some(status) = engine.receive_at_once(pattern, &expected, &mut buffer)? {
+            return Ok(self.complete(status));
+        }
         let id = engine.start_receive(pattern, expected, buffer, caller)?;
         Ok(self.pending.request(Operation::Receive(id)))
     }

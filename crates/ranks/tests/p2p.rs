@@ -50,6 +50,33 @@ fn messages_of_every_size_arrive_whole_in_slices_and_vectors() {
     .unwrap();
 }
 
+/// A receiver expects the next message of one part in the chunk after the last one's: here it lies there, or somewhere else
+/// since others have got messages meanwhile, or it is one in several parts, and once in a while a lap begins.
+#[test]
+fn messages_in_chunks_are_found_where_they_lie() {
+    const MESSAGES: usize = 600;
+    let size = |number: usize| [1500, 8192, 2000, 20_000, 4097][number / 3 % 5];
+    let byte = |number: usize, index: usize| (number * 131 + index * 7 + index / 256) as u8;
+    spawn(3, |world| {
+        watch(world);
+        let receiver = |number: usize| if number.is_multiple_of(7) { 2 } else { 1 };
+        for number in 0..MESSAGES {
+            step(format!("message {number}"));
+            let expected: Vec<u8> = (0..size(number)).map(|index| byte(number, index)).collect();
+            if world.rank() == 0 {
+                world.send(&expected, receiver(number)).unwrap();
+            } else if world.rank() == receiver(number) {
+                // As long as the message, or longer.
+                let mut buffer = vec![0xEE; size(number) + number % 2];
+                world.recv(&mut buffer, 0).unwrap();
+                assert!(buffer[..size(number)] == expected[..], "message {number}");
+                assert!(buffer[size(number)..].iter().all(|&byte| byte == 0xEE));
+            }
+        }
+    })
+    .unwrap();
+}
+
 #[test]
 fn status_counts_elements_of_the_type_asked_for() {
     spawn(2, |world| {

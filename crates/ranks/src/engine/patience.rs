@@ -54,7 +54,11 @@ impl Patience {
     }
 
     /// Remembers how a wait in which this rank looked ended: what it waited for came meanwhile, or looking was in vain.
+    #[inline]
     pub(super) fn learn(&mut self, in_vain: bool) {
+        if self.core_per_rank {
+            return;
+        }
         let was_trial = self.waits >= WAITS_PER_TRIAL;
         match in_vain {
             false if was_trial => (self.in_vain, self.waits) = (0, 0),

@@ -166,13 +166,60 @@ impl Engine {
         Lending::Done
     }
 
+    /// Whether what comes next from a rank goes to who receives now: no other receive is posted, and no message waits.
+    #[inline(always)]
+    pub(super) fn comes_first(&self) -> bool {
+        self.posted.is_empty() && self.unexpected.is_empty()
+    }
+
+    /// Whether the next cell from `source` is there.
+    #[inline(always)]
+    pub(super) fn has_next(&self, source: usize) -> bool {
+        self.links[source].consumer.as_ref().is_some_and(Consumer::is_ready)
+    }
+
+    /// Receives the next message in the ring from `source` if there is nothing special about it: it is there, it has elements of
+    /// this type, all of which are in the cell and fit into the buffer, and no other receive or message comes first. What its
+    /// cell says is returned as it was read: more would be put together in memory.
+    // What nearly all short messages are, in as few instructions as possible: see docs/decisions/002-eager-lane.md.
+    #[inline(always)]
+    pub(super) fn take_ordinary(
+        &mut self,
+        source: usize,
+        pattern: Pattern,
+        element_type: u32,
+        buffer: &mut [u8],
+    ) -> Option<Body> {
+        debug_assert!(self.comes_first());
+        let link = &mut self.links[source];
+        let consumer = link.consumer.as_mut()?;
+        let body = consumer.peek()?.ok()?;
+        let length = body.words[2];
+        if !pattern.fits_words(&body.words, source, element_type) || length > buffer.len() as u64 {
+            return None;
+        }
+        if body.kind == EAGER && length == body.payload_bytes() as u64 {
+            consumer.copy_payload(&body, buffer);
+            if consumer.pop(&body) {
+                link.wake();
+            }
+        } else if envelope::is_in_a_chunk(&body) && length <= PART_BYTES as u64 {
+            link.take_next_part(buffer).ok()?;
+        } else {
+            return None;
+        }
+        link.release(length, self.unexpected_bound);
+        self.short_ways = self.short_ways.wrapping_add(1);
+        Some(body)
+    }
+
     /// The short way of a receive: the message is the next one in its ring, nothing else wants it, and it
     /// fits. It is then copied straight into the buffer, and no operation is made.
     ///
     /// If it is the `only` message that this receive can get, its first parts are copied before the last one has come.
     // What is found in the cell must not go through memory: what is written in parts and read as a whole takes longer
     // than all the rest. So nothing of it is given away by reference.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn try_receive_now(
         &mut self,
         source: usize,
@@ -181,7 +228,7 @@ impl Engine {
         buffer: &mut [u8],
         only: bool,
     ) -> Now {
-        if !self.posted.is_empty() || !self.unexpected.is_empty() {
+        if !self.comes_first() {
             return Now::Otherwise;
         }
         let link = &mut self.links[source];
@@ -199,8 +246,8 @@ impl Engine {
         if !fits {
             return Now::Otherwise;
         }
-        let buffer = &mut buffer[..envelope.length as usize];
         if envelope::kind(&body) == LENT {
+            let buffer = &mut buffer[..envelope.length as usize];
             match self.take_lent_now(source, &body, buffer, only) {
                 Taken::Yes => {}
                 Taken::NotYet => return Now::NotYet,
@@ -227,7 +274,7 @@ impl Engine {
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Now {
-        if !self.posted.is_empty() || !self.unexpected.is_empty() || self.incoming.is_empty() {
+        if !self.comes_first() || self.incoming.is_empty() {
             return Now::Otherwise;
         }
         // Of two ranks only one can send to the other: what it sends next is what is received.
@@ -268,11 +315,25 @@ impl Engine {
         }
     }
 
+    /// [`Engine::take_ordinary`] for a call that does not wait.
+    #[inline(always)]
+    pub(crate) fn receive_ordinary(
+        &mut self,
+        pattern: Pattern,
+        element_type: u32,
+        buffer: &mut Incoming,
+    ) -> Option<Body> {
+        // Who watches sees operations only; and receives that are posted may share this memory.
+        if self.observer.is_some() || !self.comes_first() {
+            return None;
+        }
+        self.take_ordinary(pattern.source()?, pattern, element_type, buffer.bytes_mut()?)
+    }
+
     /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come
     /// first. `None` if the message is not there, or does not come alone.
     ///
     /// A receive that is posted and completed later costs several times as much.
-    #[inline(always)]
     pub(crate) fn receive_at_once(
         &mut self,
         pattern: Pattern,
