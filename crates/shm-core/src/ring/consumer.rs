@@ -229,7 +229,7 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// Publishes a counter for the layer above, which the producer reads with [`Producer::released`].
+    /// Publishes a counter for the layer above, which the producer reads with [`Producer::released`](super::Producer::released).
     pub fn release(&self, count: u64) {
         // SYNC ring-release
         self.ring.header.released.store(count, Ordering::Release);

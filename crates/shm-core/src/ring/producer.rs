@@ -189,7 +189,7 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    /// The last value of [`Consumer::release`] that has been published.
+    /// The last value of [`Consumer::release`](super::Consumer::release) that has been published.
     pub fn released(&self) -> u64 {
         // SYNC ring-release
         self.ring.header.released.load(Ordering::Acquire)
