@@ -45,24 +45,32 @@ fn pop(consumer: &mut Consumer<'_>, number: u32, payload: &[u8]) {
     consumer.pop(&body);
 }
 
-/// What is popped is what was pushed, in order, from one row to the next.
-#[test]
-fn messages_arrive_whole_and_in_order() {
-    loom::model(|| {
+/// One thread sends so many messages, from this number on with a look ahead before each, and the other one receives them.
+fn converse(messages: u32, looks_from: u32, payload: fn(u32) -> Vec<u8>) {
+    loom::model(move || {
         let memory = Memory::new(FEWEST_ROWS);
         let theirs = memory.clone();
         let sender = thread::spawn(move || {
             let mut producer = Producer::new(theirs.ring());
-            for number in 1..=3 {
-                push(&mut producer, number, &[number as u8]);
+            for number in 1..=messages {
+                if number >= looks_from {
+                    producer.prepare();
+                }
+                push(&mut producer, number, &payload(number));
             }
         });
         let mut consumer = Consumer::new(memory.ring());
-        for number in 1..=3 {
-            pop(&mut consumer, number, &[number as u8]);
+        for number in 1..=messages {
+            pop(&mut consumer, number, &payload(number));
         }
         sender.join().unwrap();
     });
+}
+
+/// What is popped is what was pushed, in order, from one row to the next.
+#[test]
+fn messages_arrive_whole_and_in_order() {
+    converse(3, u32::MAX, |number| vec![number as u8]);
 }
 
 /// A row is not written again before it has been read: three laps find room, the next one waits for the
@@ -70,66 +78,20 @@ fn messages_arrive_whole_and_in_order() {
 #[test]
 fn a_full_ring_waits_for_its_reader() {
     const MESSAGES: u32 = (FEWEST_ROWS * ROW_CELLS) as u32 + 1;
-    loom::model(|| {
-        let memory = Memory::new(FEWEST_ROWS);
-        let theirs = memory.clone();
-        let sender = thread::spawn(move || {
-            let mut producer = Producer::new(theirs.ring());
-            for number in 1..=MESSAGES {
-                push(&mut producer, number, &[number as u8; PAYLOAD_BYTES]);
-            }
-        });
-        let mut consumer = Consumer::new(memory.ring());
-        for number in 1..=MESSAGES {
-            pop(&mut consumer, number, &[number as u8; PAYLOAD_BYTES]);
-        }
-        sender.join().unwrap();
-    });
+    converse(MESSAGES, u32::MAX, |number| vec![number as u8; PAYLOAD_BYTES]);
 }
 
 /// A producer that looks while it waits gives a row that has been read to the next lap but one.
 #[test]
 fn a_look_ahead_frees_what_has_been_read() {
-    loom::model(|| {
-        let memory = Memory::new(FEWEST_ROWS);
-        let theirs = memory.clone();
-        let sender = thread::spawn(move || {
-            let mut producer = Producer::new(theirs.ring());
-            for number in 1..=5 {
-                producer.prepare();
-                push(&mut producer, number, &[number as u8]);
-            }
-        });
-        let mut consumer = Consumer::new(memory.ring());
-        for number in 1..=5 {
-            pop(&mut consumer, number, &[number as u8]);
-        }
-        sender.join().unwrap();
-    });
+    converse(5, 1, |number| vec![number as u8]);
 }
 
 /// What a consumer writes over payload that it has read it has written before its row can be given to another lap: the last
 /// cell that it had read when it said so lies in the row of the last messages here.
 #[test]
 fn what_was_read_is_written_over_before_its_row_comes_round() {
-    loom::model(|| {
-        let memory = Memory::new(FEWEST_ROWS);
-        let theirs = memory.clone();
-        let sender = thread::spawn(move || {
-            let mut producer = Producer::new(theirs.ring());
-            for number in 1..=10 {
-                if number > 4 {
-                    producer.prepare();
-                }
-                push(&mut producer, number, &[number as u8]);
-            }
-        });
-        let mut consumer = Consumer::new(memory.ring());
-        for number in 1..=10 {
-            pop(&mut consumer, number, &[number as u8]);
-        }
-        sender.join().unwrap();
-    });
+    converse(10, 5, |number| vec![number as u8]);
 }
 
 /// The counter for the layer above is seen with everything that came before it.
