@@ -16,9 +16,6 @@ use crate::sync::Ordering;
 /// Long messages are not spread over more than about this, which both cores' nearest caches hold beside the user's data: windows
 /// of 1 KiB reached 12.8 GB/s, and 10.8 over 20 KiB.
 const SPREAD_BYTES: usize = 16 << 10;
-/// Of the looks at the consumer's progress while a producer waits for something else one in so many may be timed: 8 bytes
-/// took 0.0646 µs when all could be, and 0.0621 when none was.
-const TIMED_ONE_IN: u64 = 16;
 /// Laps after which an old stamp could be taken for a new one soon.
 const STALE_LAPS: u64 = (1 << 31) / ROW_CELLS as u64;
 /// No row has been chosen yet.
@@ -170,7 +167,7 @@ impl<'a> Producer<'a> {
             cell.payload
                 .with_mut(|place| unsafe { copy_short(payload.as_ptr(), place.cast(), payload.len()) });
         } else {
-            self.copy_in(cell, payload);
+            Self::copy_in(cell, payload);
         }
         let (kind, words) = header();
         // SAFETY: as above.
@@ -207,19 +204,11 @@ impl<'a> Producer<'a> {
     }
 
     #[inline(never)]
-    fn copy_in(&self, cell: &Cell, payload: &[u8]) {
+    fn copy_in(cell: &Cell, payload: &[u8]) {
         assert!(payload.len() <= PAYLOAD_BYTES, "payload of {} bytes", payload.len());
-        let (from, length) = (payload.as_ptr(), payload.len());
         cell.payload.with_mut(|place| {
-            let place = place.cast::<u8>();
             // SAFETY: by Invariant 2 the consumer is done with this cell; the length was checked above.
-            unsafe {
-                #[cfg(not(loom))]
-                if self.distance.streams(length) {
-                    return crate::copy::copy_streaming(from, place, length);
-                }
-                std::ptr::copy_nonoverlapping(from, place, length);
-            }
+            unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), place.cast(), payload.len()) }
         });
     }
 
@@ -234,12 +223,7 @@ impl<'a> Producer<'a> {
 
     #[inline(never)]
     fn look_ahead(&mut self) {
-        if lap(self.tail).is_multiple_of(TIMED_ONE_IN) {
-            self.look();
-        } else {
-            // SYNC ring-consume
-            self.learn(self.ring.header.head.load(Ordering::Acquire));
-        }
+        self.look();
         if self.free != 0 {
             self.choose();
         }
@@ -290,10 +274,6 @@ impl<'a> Producer<'a> {
     fn look(&mut self) {
         // SYNC ring-consume
         let head = self.distance.load(&self.ring.header.head, self.head_seen);
-        self.learn(head);
-    }
-
-    fn learn(&mut self, head: u64) {
         // From shared memory: only values between the last one and what was written make sense.
         if (self.head_seen..=self.tail).contains(&head) {
             self.head_seen = head;
