@@ -117,20 +117,16 @@ pub(crate) struct Lent {
 }
 
 impl Lent {
-    fn to_word(self) -> u64 {
+    pub(crate) fn to_word(self) -> u64 {
         u64::from(self.chunk) | u64::from(self.offset) << 32
     }
 
-    fn from_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         Self { chunk: word as u32, offset: (word >> 32) as u32 }
     }
 
     pub(crate) fn to_bytes(self) -> [u8; size_of::<Self>()] {
         self.to_word().to_le_bytes()
-    }
-
-    pub(crate) fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
-        Self::from_word(u64::from_le_bytes(bytes))
     }
 }
 

@@ -200,6 +200,9 @@ impl World {
         let (caller, mut engine) = (Caller { operation, at }, self.engine.borrow_mut());
         let site = engine.call_sites.intern(caller.at);
         let envelope = self.envelope(self.context, bytes.len(), content, to.tag, mode, site);
+        if engine.try_eager(to.rank, &envelope, bytes) {
+            return engine.progress_now_and_then();
+        }
         let waits = Blocked::in_send(caller, to.rank, to.tag, self.context, envelope.length);
         let to_itself = to.rank == engine.rank && envelope.flags & FLAG_SYNCHRONOUS != 0;
         if to_itself && !engine.has_posted(&envelope) {

@@ -151,6 +151,7 @@ impl<'a> SharedBytes<'a> {
     /// # Panics
     ///
     /// If the range does not lie within the stretch.
+    #[inline]
     pub fn copy_out_fresh(&self, offset: usize, buffer: &mut [u8]) {
         #[cfg(loom)]
         self.copy_out(offset, buffer);

@@ -71,6 +71,7 @@ pub(crate) unsafe fn copy(source: *const u8, destination: *mut u8, length: usize
 /// # Safety
 ///
 /// As [`copy`].
+#[inline]
 pub(crate) unsafe fn copy_fresh(source: *const u8, destination: *mut u8, length: usize) {
     #[cfg(target_arch = "x86_64")]
     if length > SHORT_BYTES && std::arch::is_x86_feature_detected!("avx") {
@@ -121,7 +122,7 @@ unsafe fn copy_vectors<const STREAMING: bool>(source: *const u8, destination: *m
     let alignment = if STREAMING { LINE_BYTES } else { VECTOR };
     let head = destination.align_offset(alignment).min(length);
     // SAFETY: `head` bytes are part of the range.
-    unsafe { std::ptr::copy_nonoverlapping(source, destination, head) };
+    unsafe { copy_rest(source, destination, head) };
     let blocks = (length - head) / BLOCK;
     for block in 0..blocks {
         let at = head + block * BLOCK;
@@ -130,7 +131,21 @@ unsafe fn copy_vectors<const STREAMING: bool>(source: *const u8, destination: *m
     }
     let done = head + blocks * BLOCK;
     // SAFETY: what is left of the range.
-    unsafe { std::ptr::copy_nonoverlapping(source.add(done), destination.add(done), length - done) };
+    unsafe { copy_rest(source.add(done), destination.add(done), length - done) };
+}
+
+/// Copies what is left at an end, which is mostly nothing.
+///
+/// # Safety
+///
+/// As [`copy`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+unsafe fn copy_rest(source: *const u8, destination: *mut u8, length: usize) {
+    if length > 0 {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(source, destination, length) }
+    }
 }
 
 /// Copies in blocks to aligned destinations, the last one first; what is left at both ends goes by `memcpy`.
@@ -140,14 +155,14 @@ unsafe fn copy_downwards(source: *const u8, destination: *mut u8, length: usize)
     let tail = ((destination.addr() + length) % VECTOR).min(length);
     let mut end = length - tail;
     // SAFETY: `tail` bytes are the last of the range.
-    unsafe { std::ptr::copy_nonoverlapping(source.add(end), destination.add(end), tail) };
+    unsafe { copy_rest(source.add(end), destination.add(end), tail) };
     while end >= BLOCK {
         end -= BLOCK;
         // SAFETY: `end + BLOCK <= length`.
         unsafe { copy_block::<false>(source.add(end), destination.add(end)) };
     }
     // SAFETY: what is left of the range.
-    unsafe { std::ptr::copy_nonoverlapping(source, destination, end) };
+    unsafe { copy_rest(source, destination, end) };
 }
 
 /// Copies in blocks to aligned destinations, by turns of both halves; what is left at both ends goes by `memcpy`.
@@ -166,8 +181,8 @@ unsafe fn copy_halves(source: *const u8, destination: *mut u8, length: usize) {
     let done = head + 2 * half;
     // SAFETY: what is left of the range.
     unsafe {
-        std::ptr::copy_nonoverlapping(source, destination, head);
-        std::ptr::copy_nonoverlapping(source.add(done), destination.add(done), length - done);
+        copy_rest(source, destination, head);
+        copy_rest(source.add(done), destination.add(done), length - done);
     }
 }
 

@@ -98,6 +98,7 @@ impl<'a> Owner<'a> {
     }
 
     /// Chunks that can be taken now, as far as is known without looking.
+    #[inline]
     pub fn free(&self) -> usize {
         self.free.len()
     }
@@ -108,6 +109,7 @@ impl<'a> Owner<'a> {
     /// # Panics
     ///
     /// If `data` does not fit there.
+    #[inline]
     pub fn lend(&mut self, data: &[u8], offset: usize, distance: &Distance) -> Option<u32> {
         let chunk = self.free.pop_front()?;
         self.fill(chunk, data, offset, distance);
@@ -122,6 +124,7 @@ impl<'a> Owner<'a> {
     /// # Panics
     ///
     /// If `data` does not fit there.
+    #[inline]
     pub fn fill(&mut self, chunk: u32, data: &[u8], offset: usize, distance: &Distance) {
         assert!(
             offset + data.len() <= self.pool.chunk_bytes,
@@ -236,6 +239,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// As [`Reader::copy_out`].
+    #[inline]
     pub fn copy_out_fresh(&self, chunk: u32, offset: usize, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
         self.check(chunk, offset.saturating_add(buffer.len()))?;
         self.pool.bytes.copy_out_fresh(chunk as usize * self.pool.chunk_bytes + offset, buffer);
@@ -247,6 +251,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// [`NoSuchChunk`]: the number comes from shared memory.
+    #[inline]
     pub fn give_back(&self, chunk: u32) -> Result<(), NoSuchChunk> {
         self.check(chunk, 0)?;
         let Returns(count) = &self.pool.returns[chunk as usize];
@@ -262,6 +267,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// [`NoSuchChunk`] if not.
+    #[inline]
     pub fn check(&self, chunk: u32, length: usize) -> Result<(), NoSuchChunk> {
         let Pool { chunk_bytes, .. } = self.pool;
         let chunks = self.pool.chunks();

@@ -107,6 +107,7 @@ impl Lender {
     ///
     /// Short ones go to another place in the chunk in each lap through the pool, so that they come round as slowly as
     /// long ones do: a line that is still in the reader's cache takes longer to write than one that has left it.
+    #[inline]
     pub(crate) fn lend_whole(
         &mut self,
         destination: usize,
@@ -143,6 +144,7 @@ impl Lender {
         part.offset as usize + 2 * PART_BYTES <= CHUNK_BYTES
     }
 
+    #[inline]
     fn lend_at(
         &mut self,
         destination: usize,
@@ -156,6 +158,7 @@ impl Lender {
     }
 
     /// Fills a chunk for a message that nobody has matched, if `kept` chunks are left then beyond the reserve.
+    #[inline]
     fn lend_beyond(
         &mut self,
         kept: usize,
@@ -172,6 +175,7 @@ impl Lender {
     }
 
     /// Whether so many chunks may go to messages that nobody has matched, if `kept` are to be left then.
+    #[inline]
     fn has_beyond(&mut self, kept: usize, chunks: usize) -> bool {
         let least = self.without + kept + chunks;
         if self.owner.free() < least {

@@ -128,8 +128,8 @@ pub(crate) struct Link {
     pub(crate) consumer: Option<Consumer<'static>>,
     /// The other rank's pool, from which its long messages are read.
     pub(crate) chunks: Reader<'static>,
-    /// Where its next message in one part may lie.
-    next_place: Lent,
+    /// Where its next message in one part may lie, as a cell says it: what is put together in memory is not read as a whole.
+    next_place: u64,
     /// The other rank's memory.
     reach: Reach,
     /// Whether long messages to the other rank are offered to it: until it answers that it cannot take them.
@@ -160,7 +160,7 @@ impl Link {
             producer: None,
             consumer: None,
             chunks: Reader::new(job.pool(other)),
-            next_place: Lent::default(),
+            next_place: 0,
             reach: Reach::Unknown,
             offers: true,
             answers: VecDeque::new(),
@@ -242,16 +242,22 @@ impl Link {
     }
 
     /// Takes the next message, which is LENT and has one part, into a buffer of its length.
+    // One piece with its callers: 370 instructions were 150 then, and messages of 2 KiB 0.26 instead of 0.29 µs.
+    #[inline(always)]
     fn take_part(&mut self, told: &Body, buffer: &mut [u8]) -> Result<(), String> {
         let consumer = self.consumer.as_ref().ok_or("a message without its ring")?;
-        let mut part = self.part(consumer, told, 0, buffer.len() as u64)?;
-        if part.place == self.next_place {
-            part.place = black_box(self.next_place);
+        let mut place = first_place(consumer, told)?.to_word();
+        if place == self.next_place {
+            place = black_box(self.next_place);
         }
-        self.next_place = self.place_after(part.place);
+        let place = Lent::from_word(place);
+        let part = Part { place, fresh: envelope::is_fresh(told), keep: false };
         self.copy_part(part, buffer).map_err(|error| error.to_string())?;
-        self.pop_parts(1);
-        self.chunks.give_back(part.place.chunk).map_err(|error| error.to_string())?;
+        self.next_place = self.place_after(place).to_word();
+        if let Some(consumer) = &mut self.consumer {
+            consumer.pop(told);
+        }
+        self.chunks.give_back(place.chunk).map_err(|error| error.to_string())?;
         self.wake();
         Ok(())
     }
@@ -316,6 +322,7 @@ impl Link {
     }
 
     /// Copies a part of the other rank's into a buffer of its length.
+    #[inline]
     pub(super) fn copy_part(
         &self,
         Part { place, fresh, .. }: Part,
@@ -391,13 +398,10 @@ impl Link {
 }
 
 /// Where the first part of the next message lies, which is LENT.
+#[inline]
 pub(super) fn first_place(consumer: &Consumer, told: &Body) -> Result<Lent, String> {
-    let mut bytes = [0; size_of::<Lent>()];
-    if told.payload_bytes() != bytes.len() {
-        return Err("a lent message that names no chunk".into());
-    }
-    consumer.copy_payload(told, &mut bytes);
-    Ok(Lent::from_bytes(bytes))
+    let word = consumer.payload_word(told);
+    word.map(Lent::from_word).ok_or_else(|| "a lent message that names no chunk".into())
 }
 
 /// Reserves and announces the ring from `sender` to `receiver`.

@@ -22,6 +22,8 @@ fn payload(number: u64, length: usize) -> Vec<u8> {
 fn pop(consumer: &mut Consumer<'_>, (number, length): (u64, usize)) -> bool {
     let body = consumer.peek().expect("a message").expect("a sound one");
     assert_eq!((body.kind, body.words, body.payload_bytes()), (number as u16, [number; CELL_WORDS], length));
+    let word = <[u8; 8]>::try_from(payload(number, length)).ok().map(u64::from_ne_bytes);
+    assert_eq!(consumer.payload_word(&body), word);
     // Into buffers that are longer, shorter and just as long.
     for room in [length + 7, length / 2, length] {
         let mut buffer = vec![0xAA; room];
