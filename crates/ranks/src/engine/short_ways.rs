@@ -282,14 +282,24 @@ impl Engine {
         for turn in self.turn_of_any..self.turn_of_any + self.incoming.len() {
             let turn = if turn < self.incoming.len() { turn } else { turn - self.incoming.len() };
             let source = self.incoming[turn];
-            match self.try_receive_now(source, pattern, expected, buffer, only) {
-                Now::NotYet => {
-                    if let Some(producer) = &mut self.links[source].producer {
-                        producer.prepare();
-                    }
+            if !self.links[source].consumer.as_mut().is_some_and(Consumer::look) {
+                if let Some(producer) = &mut self.links[source].producer {
+                    producer.prepare();
                 }
+                continue;
+            }
+            let ordinary = match expected.object {
+                false => self.take_ordinary(source, pattern, expected.element_type, buffer),
+                true => None,
+            };
+            let received = match ordinary {
+                Some(body) => Now::Received(Status::of(&Envelope::from_body(&body))),
+                None => self.try_receive_now(source, pattern, expected, buffer, only),
+            };
+            match received {
+                Now::NotYet => {}
                 Now::Otherwise => return Now::Otherwise,
-                received @ Now::Received(_) => {
+                Now::Received(_) => {
                     self.turn_of_any = if turn + 1 < self.incoming.len() { turn + 1 } else { 0 };
                     return received;
                 }
