@@ -80,7 +80,7 @@ mod tests;
 use crate::bytes::LINE_BYTES;
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
-pub use consumer::{Consumer, Damaged};
+pub use consumer::{Ahead, Consumer, Damaged};
 pub use producer::{Full, Producer};
 
 /// The longest payload.

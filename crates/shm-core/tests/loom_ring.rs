@@ -134,9 +134,19 @@ fn what_is_seen_ahead_comes_after_the_others() {
             assert_eq!(body.unwrap().words, [3; 3]);
             let first = consumer.peek().expect("what comes before").unwrap();
             assert_eq!(first.words, [1; 3]);
-        }
-        for number in 1..=3 {
-            pop(&mut consumer, number, &[number as u8]);
+            // All at once.
+            let mut ahead = consumer.next();
+            for number in 1..=3 {
+                let body = consumer.peek_at(ahead).expect("seen before").unwrap();
+                assert_eq!(body.words, [number; 3]);
+                ahead = consumer.after(ahead, &body);
+            }
+            consumer.pop_to(ahead);
+            assert!(!consumer.is_ready());
+        } else {
+            for number in 1..=3 {
+                pop(&mut consumer, number, &[number as u8]);
+            }
         }
         sender.join().unwrap();
     });

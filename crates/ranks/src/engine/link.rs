@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use shm_core::direct::Remote;
 use shm_core::pool::{NoSuchChunk, Reader};
-use shm_core::ring::{Body, CELL_WORDS, Consumer, Producer};
+use shm_core::ring::{Ahead, Body, CELL_WORDS, Consumer, Producer};
 use shm_core::{Bell, Doorbell, SegmentError};
 
 use super::OperationId;
@@ -17,7 +17,7 @@ use crate::envelope::{
     self, Envelope, INVITE, Lent, MATCH, PART, PULLED, PUSHED, control_words, copied_words, invite_words,
 };
 use crate::job::Job;
-use crate::layout::{FIRST_RING_ROWS, MOST_PARTS, PART_BYTES, rank_state};
+use crate::layout::{CHUNK_BYTES, FIRST_RING_ROWS, MOST_PARTS, PART_BYTES, rank_state};
 
 /// What an eager message costs beyond its payload while it is unexpected: about the size of its entry.
 const ENVELOPE_COST: u64 = 64;
@@ -99,11 +99,14 @@ pub(super) struct Part {
 pub(super) struct Parts {
     list: [Part; MOST_PARTS],
     count: usize,
+    /// Where the next one is told of.
+    ahead: Ahead,
 }
 
 impl Parts {
-    fn new() -> Self {
-        Self { list: [Part::default(); MOST_PARTS], count: 0 }
+    /// None so far of a message that is told of there.
+    fn new(ahead: Ahead) -> Self {
+        Self { list: [Part::default(); MOST_PARTS], count: 0, ahead }
     }
 
     fn push(&mut self, part: Part) -> Result<(), String> {
@@ -209,21 +212,26 @@ impl Link {
         if buffer.len() <= PART_BYTES {
             return self.take_part(first, buffer).is_ok();
         }
-        let (length, mut parts, mut looks) = (buffer.len() as u64, Parts::new(), looks);
+        let (length, mut looks) = (buffer.len() as u64, looks);
+        let Some(mut parts) = self.consumer.as_ref().map(|consumer| Parts::new(consumer.next())) else {
+            return false;
+        };
         for target in buffer.chunks_mut(PART_BYTES) {
-            let part = loop {
-                match self.next_part(first, &parts, length) {
+            let mut part = loop {
+                match self.next_part(&mut parts, length) {
                     Some(Ok(part)) => break part,
                     None if looks > 0 => looks -= 1,
                     None | Some(Err(_)) => return false,
                 }
                 std::hint::spin_loop();
             };
+            part.place = self.expect(part.place);
             if self.copy_part(part, target).is_err() || parts.push(part).is_err() {
                 return false;
             }
+            self.next_place = self.part_after(part.place).to_word();
         }
-        self.pop_parts(parts.count);
+        self.pop_parts(first, &parts);
         self.give_back_parts(&parts).is_ok()
     }
 
@@ -246,11 +254,7 @@ impl Link {
     #[inline(always)]
     fn take_part(&mut self, told: &Body, buffer: &mut [u8]) -> Result<(), String> {
         let consumer = self.consumer.as_ref().ok_or("a message without its ring")?;
-        let mut place = first_place(consumer, told)?.to_word();
-        if place == self.next_place {
-            place = black_box(self.next_place);
-        }
-        let place = Lent::from_word(place);
+        let place = self.expect(first_place(consumer, told)?);
         let part = Part { place, fresh: envelope::is_fresh(told), keep: false };
         self.copy_part(part, buffer).map_err(|error| error.to_string())?;
         self.next_place = self.place_after(place).to_word();
@@ -262,10 +266,26 @@ impl Link {
         Ok(())
     }
 
+    /// `place`, as it was expected if it was: so its lines are asked for before the cell has come that names it.
+    #[inline(always)]
+    fn expect(&self, place: Lent) -> Lent {
+        let word = place.to_word();
+        Lent::from_word(if word == self.next_place { black_box(self.next_place) } else { word })
+    }
+
     /// Where the message after one at `place` is likely to lie: see `Lender::lend_whole`.
     fn place_after(&self, place: Lent) -> Lent {
         let next = place.chunk + 1;
         Lent { chunk: if (next as usize) < self.chunks.count() { next } else { 0 }, ..place }
+    }
+
+    /// Where the part after one at `place` is likely to lie: see `Lender::lend_part`.
+    fn part_after(&self, place: Lent) -> Lent {
+        let offset = place.offset + PART_BYTES as u32;
+        match offset as usize + PART_BYTES <= CHUNK_BYTES {
+            true => Lent { offset, ..place },
+            false => Lent { offset: 0, ..self.place_after(place) },
+        }
     }
 
     /// Whether the next message, which is LENT, has come with all of its parts.
@@ -277,28 +297,29 @@ impl Link {
     }
 
     /// Where the next message lies, which is LENT and has come with all of its parts.
-    pub(super) fn parts(&self, first: &Body, length: u64) -> Result<Parts, String> {
-        let mut parts = Parts::new();
+    pub(super) fn parts(&self, length: u64) -> Result<Parts, String> {
+        let consumer = self.consumer.as_ref().ok_or("a message without its ring")?;
+        let mut parts = Parts::new(consumer.next());
         while ((parts.count * PART_BYTES) as u64) < length {
-            let part = self.next_part(first, &parts, length);
+            let part = self.next_part(&mut parts, length);
             parts.push(part.ok_or("a message in parts that ends early")??)?;
         }
         Ok(parts)
     }
 
     /// Where the part after `parts` of the next message lies, which is LENT; `None` if it has not come.
-    fn next_part(&self, first: &Body, parts: &Parts, length: u64) -> Option<Result<Part, String>> {
+    #[inline]
+    fn next_part(&self, parts: &mut Parts, length: u64) -> Option<Result<Part, String>> {
         let consumer = self.consumer.as_ref()?;
-        let told = match parts.count {
-            0 => *first,
-            index => match consumer.peek_ahead(index)? {
-                Ok(body) => body,
-                Err(error) => return Some(Err(error.to_string())),
-            },
+        let told = match consumer.peek_at(parts.ahead)? {
+            Ok(body) => body,
+            Err(error) => return Some(Err(error.to_string())),
         };
+        parts.ahead = consumer.after(parts.ahead, &told);
         Some(self.part(consumer, &told, parts.count, length))
     }
 
+    #[inline]
     fn part(&self, consumer: &Consumer, told: &Body, index: usize, length: u64) -> Result<Part, String> {
         let place = if index == 0 {
             first_place(consumer, told)?
@@ -335,14 +356,13 @@ impl Link {
         }
     }
 
-    /// Takes so many cells of a message that have been looked at. Its sender has to be woken after that.
-    pub(super) fn pop_parts(&mut self, count: usize) {
+    /// Takes the cells of the next message, which begins with `first` and whose parts have been looked at. Its sender has to be
+    /// woken after that.
+    pub(super) fn pop_parts(&mut self, first: &Body, parts: &Parts) {
         let Some(consumer) = &mut self.consumer else { return };
-        for _ in 0..count {
-            if let Some(Ok(body)) = consumer.peek() {
-                consumer.pop(&body);
-            }
-        }
+        // One without payload, which only damage makes, has to go too.
+        let ahead = if parts.count == 0 { consumer.after(parts.ahead, first) } else { parts.ahead };
+        consumer.pop_to(ahead);
     }
 
     /// Gives back the chunks of a message.

@@ -167,7 +167,7 @@ impl Engine {
     fn take_lent(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
         let envelope = checked_envelope(source, body)?;
         let link = &self.links[source];
-        let parts = link.parts(body, envelope.length)?;
+        let parts = link.parts(envelope.length)?;
         let mut copied = Ok(());
         let mut fill = |buffer: &mut [u8]| copied = link.copy_parts(&parts, buffer);
         let receive = self.posted.take_match(&envelope);
@@ -184,8 +184,7 @@ impl Engine {
         if receive.is_some() {
             link.release(envelope.length, self.unexpected_bound);
         }
-        // One without payload, which only damage makes, has to go too.
-        link.pop_parts(parts.as_slice().len().max(1));
+        link.pop_parts(body, &parts);
         link.give_back_parts(&parts)?;
         if self.observer.is_some() {
             self.observe_arrival(&envelope, receive);

@@ -48,6 +48,13 @@ pub struct Damaged {
     pub rows: usize,
 }
 
+/// Where a message lies that may not have come yet: the next one, or one after others that have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    position: u64,
+    place: u32,
+}
+
 /// The reading half.
 pub struct Consumer<'a> {
     ring: Ring<'a>,
@@ -159,6 +166,40 @@ impl<'a> Consumer<'a> {
         stamp_of(cell, last).map(|stamp| self.body(cell, stamp))
     }
 
+    /// Where the next message lies, or will.
+    #[inline]
+    pub fn next(&self) -> Ahead {
+        Ahead { position: self.head, place: self.place }
+    }
+
+    /// Where the message after the one at `ahead` lies, whose header is `body`.
+    #[inline]
+    pub fn after(&self, ahead: Ahead, body: &Body) -> Ahead {
+        let position = ahead.position + 1;
+        let ends_row = position.is_multiple_of(ROW_CELLS as u64);
+        Ahead { position, place: if ends_row { body.next_place() as u32 } else { ahead.place + 1 } }
+    }
+
+    /// The header of the message at `ahead`, if it is there, as [`Consumer::peek_ahead`] gives it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::peek`].
+    #[inline]
+    pub fn peek_at(&self, ahead: Ahead) -> Option<Result<Body, Damaged>> {
+        let cell = &self.ring.cells[ahead.place as usize];
+        stamp_of(cell, ahead.position).map(|stamp| self.body(cell, stamp))
+    }
+
+    /// Gives the cells of all messages before `ahead` back, which have been looked at. Returns as [`Consumer::pop`].
+    pub fn pop_to(&mut self, ahead: Ahead) -> bool {
+        self.streak += ahead.position - self.head;
+        (self.head, self.place) = (ahead.position, ahead.place);
+        self.row_end = (ahead.place / ROW_CELLS as u32 + 1) * ROW_CELLS as u32;
+        self.cell = &self.ring.cells[ahead.place as usize];
+        self.publish_if_late()
+    }
+
     /// Copies the payload of `body`, which [`Consumer::peek`] returned last, to the beginning of `buffer`, or as much of it as
     /// fits.
     #[inline]
@@ -215,6 +256,12 @@ impl<'a> Consumer<'a> {
             prepare_line(&self.ring.cells[next + index]);
         }
         self.cell = &self.ring.cells[self.place as usize];
+        self.publish_if_late()
+    }
+
+    /// Publishes if too many messages have been read since the last time; whether it did.
+    #[inline(always)]
+    fn publish_if_late(&mut self) -> bool {
         let late = self.head.wrapping_sub(self.head_published) >= MOST_UNPUBLISHED;
         if late {
             self.publish();

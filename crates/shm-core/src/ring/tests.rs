@@ -35,11 +35,24 @@ fn pop(consumer: &mut Consumer<'_>, (number, length): (u64, usize)) -> bool {
     consumer.pop(&body)
 }
 
+/// Looks at so many of the next messages, which have to be the first ones of `queue`, and takes them at once; whether their producer
+/// has to be woken.
+fn pop_several(consumer: &mut Consumer<'_>, queue: &mut VecDeque<(u64, usize)>, most: usize) -> bool {
+    let mut ahead = consumer.next();
+    for (number, length) in queue.drain(..most.min(queue.len())) {
+        let body = consumer.peek_at(ahead).expect("a message").expect("a sound one");
+        assert_eq!((body.words, body.payload_bytes()), ([number; CELL_WORDS], length));
+        ahead = consumer.after(ahead, &body);
+    }
+    consumer.pop_to(ahead)
+}
+
 /// What two ends of a ring do.
 #[derive(Debug, Clone)]
 enum Step {
     Push(usize),
     Pop,
+    PopSeveral(usize),
     PeekAhead(usize),
     LookForNothing,
     Prepare,
@@ -51,6 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop_oneof![0..=SHORT_BYTES + 1, 0..=PAYLOAD_BYTES].prop_map(Step::Push),
         5 => Just(Step::Pop),
+        1 => (0..10usize).prop_map(Step::PopSeveral),
         1 => (0..12usize).prop_map(Step::PeekAhead),
         1 => Just(Step::LookForNothing),
         1 => Just(Step::Prepare),
@@ -82,6 +96,10 @@ proptest! {
                     Some(expected) => _ = pop(&mut consumer, expected),
                     None => prop_assert!(consumer.peek().is_none()),
                 },
+                Step::PopSeveral(messages) => {
+                    pop_several(&mut consumer, &mut queue, messages);
+                    prop_assert_eq!(consumer.peek_at(consumer.next()).is_some(), !queue.is_empty());
+                }
                 Step::PeekAhead(messages) => {
                     let seen = consumer.peek_ahead(messages).map(|body| body.unwrap().words[0]);
                     prop_assert_eq!(seen, queue.get(messages).map(|&(number, _)| number));
@@ -114,6 +132,7 @@ proptest! {
         wanted in 1..=8usize,
         length in prop_oneof![Just(8), Just(PAYLOAD_BYTES)],
         rows in 7..12usize,
+        at_once in 1..10usize,
     ) {
         let (header, cells) = (RingHeader::new(), cells(rows));
         let ring = Ring::new(&header, &cells);
@@ -140,8 +159,14 @@ proptest! {
                 break;
             }
         }
-        let woken: Vec<_> = queue.into_iter().filter(|&expected| pop(&mut consumer, expected)).collect();
-        prop_assert!(!woken.is_empty());
+        let mut woken = false;
+        while let Some(&expected) = queue.front() {
+            woken |= match at_once {
+                1 => queue.pop_front().is_some() && pop(&mut consumer, expected),
+                several => pop_several(&mut consumer, &mut queue, several),
+            };
+        }
+        prop_assert!(woken);
         // After the last time that it was woken there is room.
         prop_assert!(producer.has_room_for(wanted) && push(&mut producer, 8, length).is_ok());
     }
@@ -232,6 +257,7 @@ fn a_damaged_cell_is_an_error() {
         let damaged = Damaged { claimed, next, most: PAYLOAD_BYTES, rows: 7 };
         assert_eq!(consumer.peek(), Some(Err(damaged)));
         assert_eq!(consumer.peek_ahead(ROW_CELLS), Some(Err(damaged)));
+        assert_eq!(consumer.peek_at(consumer.next()), Some(Err(damaged)));
     }
 }
 
