@@ -210,7 +210,7 @@ impl World {
             return Err(Error::WouldDeadlock { operation, remedy, at });
         }
         let mut loan = Loan::new(&mut engine);
-        match loan.send(to.rank, envelope, bytes, caller)? {
+        match loan.send_other(to.rank, envelope, bytes, caller)? {
             Some(id) => loan.wait_send(id, waits),
             None => loan.engine.progress_now_and_then(),
         }
@@ -370,9 +370,23 @@ impl<'e> Loan<'e> {
         bytes: &[u8],
         caller: Caller,
     ) -> Result<Option<OperationId>> {
+        match destination != self.engine.rank && self.engine.try_eager(destination, &envelope, bytes) {
+            true => Ok(None),
+            false => self.send_other(destination, envelope, bytes, caller),
+        }
+    }
+
+    /// Sends what could not be sent at once.
+    fn send_other(
+        &mut self,
+        destination: usize,
+        envelope: Envelope,
+        bytes: &[u8],
+        caller: Caller,
+    ) -> Result<Option<OperationId>> {
         // SAFETY: `self` is dropped before the caller's borrow ends, and dropping withdraws the buffer.
         let payload = unsafe { Outgoing::borrowed(bytes) };
-        match self.engine.start_send(destination, envelope, payload, caller)? {
+        match self.engine.start_other_send(destination, envelope, payload, caller)? {
             Started::Complete(_) => Ok(None),
             Started::Pending(id) => {
                 self.send = Some(id);

@@ -114,12 +114,13 @@ impl Lender {
         data: &[u8],
         distance: &Distance,
     ) -> Option<Lent> {
+        let offset = self.lap.wrapping_mul(data.len().next_power_of_two()) % CHUNK_BYTES;
+        let lent = self.lend_at(destination, data, offset, distance)?;
+        self.until_next_lap -= 1;
         if self.until_next_lap == 0 {
             (self.lap, self.until_next_lap) = (self.lap.wrapping_add(1), self.chunks);
         }
-        self.until_next_lap -= 1;
-        let offset = self.lap.wrapping_mul(data.len().next_power_of_two()) % CHUNK_BYTES;
-        self.lend_at(destination, data, offset, distance)
+        Some(lent)
     }
 
     /// Puts the next part of an eager message into the chunk of its last one if there is room, otherwise at the beginning of

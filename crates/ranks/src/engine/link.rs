@@ -131,7 +131,8 @@ pub(crate) struct Link {
     pub(crate) consumer: Option<Consumer<'static>>,
     /// The other rank's pool, from which its long messages are read.
     pub(crate) chunks: Reader<'static>,
-    /// Where its next message in one part may lie, as a cell says it: what is put together in memory is not read as a whole.
+    /// Where its next message in chunks, or the next part of one, may lie, as a cell says it: what is put together in memory is
+    /// not read as a whole.
     next_place: u64,
     /// The other rank's memory.
     reach: Reach,
@@ -230,6 +231,10 @@ impl Link {
                 return false;
             }
             self.next_place = self.part_after(part.place).to_word();
+        }
+        if let Some(last) = parts.as_slice().last() {
+            // The next message begins in another chunk.
+            self.next_place = Lent { offset: 0, ..self.place_after(last.place) }.to_word();
         }
         self.pop_parts(first, &parts);
         self.give_back_parts(&parts).is_ok()
@@ -420,7 +425,7 @@ impl Link {
 /// Where the first part of the next message lies, which is LENT.
 #[inline]
 pub(super) fn first_place(consumer: &Consumer, told: &Body) -> Result<Lent, String> {
-    let word = consumer.payload_word(told);
+    let word = consumer.payload_word(told).map(u64::from_le);
     word.map(Lent::from_word).ok_or_else(|| "a lent message that names no chunk".into())
 }
 

@@ -91,6 +91,17 @@ impl Engine {
         if destination != self.rank && self.try_eager(destination, &envelope, payload.bytes()) {
             return Ok(Started::Complete(payload));
         }
+        self.start_other_send(destination, envelope, payload, caller)
+    }
+
+    /// [`Engine::start_send`] of what could not be sent at once.
+    pub(crate) fn start_other_send(
+        &mut self,
+        destination: usize,
+        envelope: Envelope,
+        payload: Outgoing,
+        caller: Caller,
+    ) -> Result<Started> {
         match self.observer {
             None => self.start_long_send(destination, envelope, payload, caller),
             Some(_) => self.start_observed_send(destination, envelope, payload, caller),

@@ -191,7 +191,8 @@ impl<'a> Consumer<'a> {
         stamp_of(cell, ahead.position).map(|stamp| self.body(cell, stamp))
     }
 
-    /// Gives the cells of all messages before `ahead` back, which have been looked at. Returns as [`Consumer::pop`].
+    /// Gives the cells of all messages before `ahead` back, which have been looked at. Returns as [`Consumer::pop`]. They are read
+    /// for their headers, so nothing is written over, and what follows them is not asked for.
     pub fn pop_to(&mut self, ahead: Ahead) -> bool {
         self.streak += ahead.position - self.head;
         (self.head, self.place) = (ahead.position, ahead.place);
@@ -222,7 +223,7 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// The payload of `body`, which [`Consumer::peek`] returned last, if it is one word.
+    /// The payload of the next message, whose header is `body`, if it is one word.
     #[inline]
     pub fn payload_word(&self, body: &Body) -> Option<u64> {
         let is_word = body.payload_bytes() == size_of::<u64>();
@@ -234,7 +235,6 @@ impl<'a> Consumer<'a> {
     /// it can see now: then it has to be woken.
     #[inline(always)]
     pub fn pop(&mut self, body: &Body) -> bool {
-        debug_assert!(self.is_ready(), "no message to take");
         let next = body.next_place();
         self.head += 1;
         self.place += 1;

@@ -48,7 +48,7 @@ pub struct Producer<'a> {
     pub(super) head_seen: u64,
     /// See [`Producer::spread`].
     spread_bytes: usize,
-    pub(crate) distance: Distance,
+    distance: Distance,
 }
 
 impl<'a> Producer<'a> {

@@ -6,7 +6,7 @@ use shm_core::distance::Distance;
 
 use crate::attach::Attachment;
 use crate::engine::direct::Direct;
-use crate::envelope::{LENT, chunk_flags};
+use crate::envelope::{LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::{CallSite, Error};
 use crate::job::Job;
 use crate::launch::in_process;
@@ -115,6 +115,25 @@ fn a_message_whose_sender_dies_between_its_parts_was_never_sent() {
             let gone = matches!(error, Error::PeerGone { rank: 0, .. } | Error::NobodyLeft { .. });
             assert!(gone, "{error}");
         });
+    }
+}
+
+/// What is wrong with a later part is found before anything is given back.
+#[test]
+fn a_damaged_part_is_an_error() {
+    for (index, chunk) in [(2, 0), (1, u32::MAX)] {
+        for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
+            with_ranks(|sender, receiver| {
+                send_first_part(sender, LENGTHS[1]);
+                let words = part_words(index, Lent { chunk, offset: 0 });
+                let mut engine = sender.engine.borrow_mut();
+                engine.links[1].producer.as_mut().unwrap().try_push(PART, words, &[]).unwrap();
+                drop(engine);
+                let error = receiver.recv(&mut vec![0u8; LENGTHS[1]], from).unwrap_err();
+                assert!(matches!(error, Error::Damaged { .. }), "{error}");
+                assert!(!all_chunks_are_free(sender));
+            });
+        }
     }
 }
 
