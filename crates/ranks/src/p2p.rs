@@ -157,7 +157,11 @@ impl World {
         let envelope = self.envelope(self.context, length, content, to.tag, Mode::Standard, site);
         let mut loan = Loan::new(&mut engine);
         let receive = loan.receive(pattern, expected::<U>(), bytemuck::cast_slice_mut(buffer), caller)?;
-        let send = loan.send(to.rank, envelope, bytemuck::cast_slice(data), caller)?;
+        let bytes = bytemuck::cast_slice(data);
+        let send = match loan.engine.try_eager(to.rank, &envelope, bytes) {
+            true => None,
+            false => loan.send(to.rank, envelope, bytes, caller)?,
+        };
         if let Some(send) = send {
             let Envelope { tag, context, length, .. } = envelope;
             loan.wait_send(send, Blocked::in_send(caller, to.rank, tag, context, length))?;
@@ -210,7 +214,7 @@ impl World {
             return Err(Error::WouldDeadlock { operation, remedy, at });
         }
         let mut loan = Loan::new(&mut engine);
-        match loan.send_other(to.rank, envelope, bytes, caller)? {
+        match loan.send(to.rank, envelope, bytes, caller)? {
             Some(id) => loan.wait_send(id, waits),
             None => loan.engine.progress_now_and_then(),
         }
@@ -363,21 +367,8 @@ impl<'e> Loan<'e> {
         Self { engine, send: None, receive: None }
     }
 
-    fn send(
-        &mut self,
-        destination: usize,
-        envelope: Envelope,
-        bytes: &[u8],
-        caller: Caller,
-    ) -> Result<Option<OperationId>> {
-        match destination != self.engine.rank && self.engine.try_eager(destination, &envelope, bytes) {
-            true => Ok(None),
-            false => self.send_other(destination, envelope, bytes, caller),
-        }
-    }
-
     /// Sends what could not be sent at once.
-    fn send_other(
+    fn send(
         &mut self,
         destination: usize,
         envelope: Envelope,
@@ -386,7 +377,7 @@ impl<'e> Loan<'e> {
     ) -> Result<Option<OperationId>> {
         // SAFETY: `self` is dropped before the caller's borrow ends, and dropping withdraws the buffer.
         let payload = unsafe { Outgoing::borrowed(bytes) };
-        match self.engine.start_other_send(destination, envelope, payload, caller)? {
+        match self.engine.start_send(destination, envelope, payload, caller)? {
             Started::Complete(_) => Ok(None),
             Started::Pending(id) => {
                 self.send = Some(id);

@@ -198,6 +198,9 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let (context, mode) = (world.context, Mode::Standard);
         let site = engine.call_sites.intern(caller.at);
         let envelope = world.envelope(context, bytes.len(), content, to.tag, mode, site);
+        if engine.try_eager(to.rank, &envelope, bytes) {
+            return Ok(self.complete(()));
+        }
         // SAFETY: `pending` withdraws the buffer before `'env` ends.
         let payload = unsafe { Outgoing::borrowed(bytes) };
         Ok(match engine.start_send(to.rank, envelope, payload, caller)? {
@@ -476,6 +479,9 @@ impl World {
             let mut engine = self.engine.borrow_mut();
             let site = engine.call_sites.intern(caller.at);
             let envelope = self.envelope(context, bytes.len(), content, TAG, Mode::Standard, site);
+            if engine.try_eager(destination, &envelope, bytes) {
+                continue;
+            }
             // SAFETY: `pending` is dropped before this call returns, and withdraws the buffer.
             let payload = unsafe { Outgoing::borrowed(bytes) };
             let started = engine.start_send(destination, envelope, payload, caller)?;

@@ -75,27 +75,12 @@ pub(crate) enum Started {
 }
 
 impl Engine {
-    /// Starts a send. Never blocks.
+    /// Starts a send that [`Engine::try_eager`] could not do at once. Never blocks.
     ///
     /// # Errors
     ///
     /// No shared memory could be reserved for the ring.
-    #[inline]
     pub(crate) fn start_send(
-        &mut self,
-        destination: usize,
-        envelope: Envelope,
-        payload: Outgoing,
-        caller: Caller,
-    ) -> Result<Started> {
-        if destination != self.rank && self.try_eager(destination, &envelope, payload.bytes()) {
-            return Ok(Started::Complete(payload));
-        }
-        self.start_other_send(destination, envelope, payload, caller)
-    }
-
-    /// [`Engine::start_send`] of what could not be sent at once.
-    pub(crate) fn start_other_send(
         &mut self,
         destination: usize,
         envelope: Envelope,

@@ -62,7 +62,7 @@ impl Engine {
             && self.push_now(destination, payload, envelope)
     }
 
-    /// Sends a message at once if it is eager and nobody watches.
+    /// Sends a message at once if it is eager and nobody watches; never to this rank itself, to which there is no ring.
     pub(crate) fn try_eager(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
         self.observer.is_none() && self.send_at_once(destination, envelope, payload)
     }

@@ -150,20 +150,17 @@ impl<'a> Consumer<'a> {
     ///
     /// As [`Consumer::peek`].
     pub fn peek_ahead(&self, messages: usize) -> Option<Result<Body, Damaged>> {
-        let (mut position, mut place) = (self.head, self.place as usize);
+        let mut ahead = self.next();
         let last = self.head + messages as u64;
-        while lap(position) < lap(last) {
-            let cell = &self.ring.cells[place];
-            let body = match self.body(cell, stamp_of(cell, position)?) {
+        while lap(ahead.position) < lap(last) {
+            let body = match self.peek_at(ahead)? {
                 Ok(body) => body,
                 damaged => return Some(damaged),
             };
-            place = body.next_place();
-            position = (lap(position) + 1) * ROW_CELLS as u64;
+            let position = (lap(ahead.position) + 1) * ROW_CELLS as u64;
+            ahead = Ahead { position, place: body.next_place() as u32 };
         }
-        place += (last - position) as usize;
-        let cell = &self.ring.cells[place];
-        stamp_of(cell, last).map(|stamp| self.body(cell, stamp))
+        self.peek_at(Ahead { position: last, place: ahead.place + (last - ahead.position) as u32 })
     }
 
     /// Where the next message lies, or will.
