@@ -11,13 +11,13 @@
 //! 20      element type     u32
 //! 24      length in bytes  u64
 //! 32      payload                                                    payload
-//!         LENT: chunk u32, offset in it u32
+//!         LENT: chunk u32, offset in it 31 bits, whether it is the receiver's
 //!         RENDEZVOUS: message id u32
 //!         OFFER: message id u32, transfer u32, address u64, serial u64, seal u64
 //!
 //!         INVITE            PULLED, PUSHED    PART
 //!  8      message id        message id        chunk
-//! 12                        blocks            offset in it
+//! 12                        blocks            offset in it, as for LENT
 //! 16      address  u64                        number of the part, from 0 on
 //! 24      seal     u64      seal     u64
 //! ```
@@ -114,18 +114,36 @@ impl Envelope {
 pub(crate) struct Lent {
     pub(crate) chunk: u32,
     pub(crate) offset: u32,
+    /// The chunk belongs to the pool of who reads this, and not to that of the other rank.
+    pub(crate) mine: bool,
 }
 
 impl Lent {
+    const MINE: u64 = 1 << 63;
+
+    /// The beginning of a chunk of the other rank's pool.
+    pub(crate) fn theirs(chunk: u32) -> Self {
+        Self { chunk, offset: 0, mine: false }
+    }
+
+    /// The same place, as the other rank has to read it.
+    #[inline]
+    pub(crate) fn for_the_other(self) -> Self {
+        Self { mine: !self.mine, ..self }
+    }
+
+    #[inline]
     pub(crate) fn to_word(self) -> u64 {
-        u64::from(self.chunk) | u64::from(self.offset) << 32
+        u64::from(self.chunk) | u64::from(self.offset) << 32 | u64::from(self.mine) << 63
     }
 
+    #[inline]
     pub(crate) fn from_word(word: u64) -> Self {
-        Self { chunk: word as u32, offset: (word >> 32) as u32 }
+        let place = word & !Self::MINE;
+        Self { chunk: place as u32, offset: (place >> 32) as u32, mine: word & Self::MINE != 0 }
     }
 
-    pub(crate) fn to_bytes(self) -> [u8; size_of::<Self>()] {
+    pub(crate) fn to_bytes(self) -> [u8; size_of::<u64>()] {
         self.to_word().to_le_bytes()
     }
 }

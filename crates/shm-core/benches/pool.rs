@@ -8,8 +8,7 @@ use std::thread;
 use common::{CHUNK_BYTES, PoolMemory, RingMemory, Stop, relax, warm_up, with_partner};
 use divan::Bencher;
 use divan::counter::BytesCount;
-use shm_core::distance::Distance;
-use shm_core::pool::{Owner, Reader};
+use shm_core::pool::{Holder, Owner};
 use shm_core::ring::{CELL_WORDS, Consumer, Producer, Ring};
 
 const SIZES: [usize; 4] = [16 << 10, 64 << 10, 1 << 20, 4 << 20];
@@ -22,12 +21,13 @@ fn main() {
 #[divan::bench]
 fn lend_and_give_back(bencher: Bencher<'_, '_>) {
     let memory = PoolMemory::new();
-    let (mut owner, reader) = (Owner::new(memory.pool()), Reader::new(memory.pool()));
+    let (mut owner, holder) = (Owner::new(memory.pool()), Holder::new(memory.pool()));
     let (data, mut buffer) = (vec![1; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     bencher.counter(BytesCount::new(CHUNK_BYTES)).bench_local(|| {
-        let chunk = owner.lend(black_box(&data), 0, &Distance::new()).expect("all other chunks are free");
-        reader.copy_out(chunk, 0, black_box(&mut buffer)).expect("the owner named it");
-        reader.give_back(chunk).expect("the owner named it");
+        let chunk = owner.lend().expect("all other chunks are free");
+        holder.fill(chunk, 0, black_box(&data), false).expect("it is as long as the data");
+        holder.copy_out(chunk, 0, black_box(&mut buffer)).expect("the owner named it");
+        holder.give_back(chunk).expect("the owner named it");
         owner.reclaim(|_| ());
     });
 }
@@ -35,14 +35,14 @@ fn lend_and_give_back(bencher: Bencher<'_, '_>) {
 /// The reading side of a transfer: chunks come by the ring, bytes from the pool.
 struct Receiving<'a> {
     chunks: Consumer<'a>,
-    reader: Reader<'a>,
+    holder: Holder<'a>,
     copy: Vec<u8>,
     received: usize,
 }
 
 impl<'a> Receiving<'a> {
-    fn new(ring: Ring<'a>, reader: Reader<'a>, size: usize) -> Self {
-        Self { chunks: Consumer::new(ring), reader, copy: vec![0; size], received: 0 }
+    fn new(ring: Ring<'a>, holder: Holder<'a>, size: usize) -> Self {
+        Self { chunks: Consumer::new(ring), holder, copy: vec![0; size], received: 0 }
     }
 
     /// Copies the next chunk, if there is one; true at the end of a message.
@@ -54,8 +54,8 @@ impl<'a> Receiving<'a> {
         let body = body.expect("the producer keeps to the protocol");
         let [chunk, length, _] = body.words.map(|word| word as usize);
         let place = &mut self.copy[self.received..self.received + length];
-        self.reader.copy_out(chunk as u32, 0, place).expect("the owner named it");
-        self.reader.give_back(chunk as u32).expect("the owner named it");
+        self.holder.copy_out(chunk as u32, 0, place).expect("the owner named it");
+        self.holder.give_back(chunk as u32).expect("the owner named it");
         self.chunks.pop(&body);
         self.received = (self.received + length) % self.copy.len();
         self.received == 0
@@ -67,11 +67,11 @@ impl<'a> Receiving<'a> {
 fn transfer(bencher: Bencher<'_, '_>, size: usize) {
     let (there, back, stop) = (RingMemory::new(), RingMemory::new(), Stop::default());
     let memory = PoolMemory::new();
-    let mut owner = Owner::new(memory.pool());
+    let (mut owner, filling) = (Owner::new(memory.pool()), Holder::new(memory.pool()));
     let (mut chunks, mut ends) = (Producer::new(there.ring()), Consumer::new(back.ring()));
     let data = vec![1; size];
     thread::scope(|scope| {
-        let mut receiving = Receiving::new(there.ring(), Reader::new(memory.pool()), size);
+        let mut receiving = Receiving::new(there.ring(), Holder::new(memory.pool()), size);
         let mut end = Producer::new(back.ring());
         let _partner = with_partner(scope, &stop, move || {
             if receiving.step() {
@@ -81,11 +81,13 @@ fn transfer(bencher: Bencher<'_, '_>, size: usize) {
         let mut transfer = || {
             for piece in black_box(&data).chunks(CHUNK_BYTES) {
                 let chunk = loop {
-                    match owner.lend(piece, 0, chunks.distance()) {
+                    match owner.lend() {
                         Some(chunk) => break chunk,
                         None => owner.reclaim(|_| ()),
                     }
                 };
+                let streamed = chunks.distance().streams(piece.len());
+                filling.fill(chunk, 0, piece, streamed).expect("it is as long as a piece");
                 let words = [chunk.into(), piece.len() as u64, 0];
                 while chunks.try_push(0, words, &[]).is_err() {
                     relax();

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use crate::board::{Board, Place, SLOTS_BYTES, Seat};
     use crate::bytes::{Line, SharedBytes};
-    use crate::pool::{Owner, Pool, Reader, Returns};
+    use crate::pool::{Holder, Owner, Pool, Returns};
 
     /// Around the limits between inline, plain and streaming, and with odd ends.
     const LENGTHS: [usize; 7] = [31, 1000, 1024, 1025, 2047, 3333, 4096];
@@ -204,13 +204,14 @@ mod tests {
         let bytes = lines(4 * 4096);
         let returns: Vec<_> = (0..4).map(|_| Returns::new()).collect();
         let pool = Pool::new(&returns, SharedBytes::new(&bytes));
-        let (mut owner, reader) = (Owner::new(pool), Reader::new(pool));
+        let (mut owner, holder) = (Owner::new(pool), Holder::new(pool));
         for length in LENGTHS {
-            let chunk = owner.lend(&content(length), 0, &Distance::DISTANT).unwrap();
+            let chunk = owner.lend().unwrap();
+            holder.fill(chunk, 0, &content(length), true).unwrap();
             let mut buffer = vec![0; length];
-            reader.copy_out(chunk, 0, &mut buffer).unwrap();
+            holder.copy_out(chunk, 0, &mut buffer).unwrap();
             assert_eq!(buffer, content(length));
-            reader.give_back(chunk).unwrap();
+            holder.give_back(chunk).unwrap();
             owner.reclaim(|_| ());
         }
     }

@@ -12,7 +12,7 @@
 //! | state | its count is | who may touch its bytes | transition |
 //! |---|---|---|---|
 //! | free | what the owner expects | the owner | [`Owner::lend`], which expects one more => lent |
-//! | lent | one less | the reader that was told of it | [`Reader::give_back`], which counts => free |
+//! | lent | one less | the reader that was told of it | [`Holder::give_back`], which counts => free |
 //!
 //! Only readers write counts, and the owner reads them only when it runs out of chunks: while chunks are lent and come
 //! back, no line goes to and fro for them. What the owner expects is its own business.
@@ -30,7 +30,6 @@
 use std::collections::VecDeque;
 
 use crate::bytes::SharedBytes;
-use crate::distance::Distance;
 use crate::sync::{AtomicU32, Ordering};
 
 /// How often one chunk has been given back, since the pool was new; goes round.
@@ -103,40 +102,14 @@ impl<'a> Owner<'a> {
         self.free.len()
     }
 
-    /// Takes a free chunk, and puts `data` at `offset` in it; the caller then tells the reader, whose distance is
-    /// `distance`.
-    ///
-    /// # Panics
-    ///
-    /// If `data` does not fit there.
+    /// Takes a free chunk; the caller fills it with [`Holder::fill`] and tells the reader, who holds it then.
     #[inline]
-    pub fn lend(&mut self, data: &[u8], offset: usize, distance: &Distance) -> Option<u32> {
+    pub fn lend(&mut self) -> Option<u32> {
         let chunk = self.free.pop_front()?;
-        self.fill(chunk, data, offset, distance);
         let expected = &mut self.expected[chunk as usize];
         *expected = expected.wrapping_add(1);
         self.lent.push_back(chunk);
         Some(chunk)
-    }
-
-    /// Puts more into a chunk that was lent just now, and whose reader keeps it until it is told of the last part.
-    ///
-    /// # Panics
-    ///
-    /// If `data` does not fit there.
-    #[inline]
-    pub fn fill(&mut self, chunk: u32, data: &[u8], offset: usize, distance: &Distance) {
-        assert!(
-            offset + data.len() <= self.pool.chunk_bytes,
-            "{} bytes at {offset} in one chunk",
-            data.len()
-        );
-        let start = chunk as usize * self.pool.chunk_bytes + offset;
-        if distance.streams(data.len()) {
-            self.pool.bytes.copy_in_streaming(start, data);
-        } else {
-            self.pool.bytes.copy_in(start, data);
-        }
     }
 
     /// Collects the chunks that came back, and tells `returned` of each.
@@ -192,7 +165,7 @@ impl<'a> Owner<'a> {
 
 /// The emptying side; any number of readers may hold different chunks of a pool.
 #[derive(Clone, Copy)]
-pub struct Reader<'a> {
+pub struct Holder<'a> {
     pool: Pool<'a>,
 }
 
@@ -212,7 +185,7 @@ pub struct NoSuchChunk {
     pub chunk_bytes: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Holder<'a> {
     /// A reader of chunks of this pool.
     pub fn new(pool: Pool<'a>) -> Self {
         Self { pool }
@@ -234,15 +207,33 @@ impl<'a> Reader<'a> {
         self.pool.chunks()
     }
 
-    /// Like [`Reader::copy_out`], of what a near owner has put there just now: in less time.
+    /// Like [`Holder::copy_out`], of what a near owner has put there just now: in less time.
     ///
     /// # Errors
     ///
-    /// As [`Reader::copy_out`].
+    /// As [`Holder::copy_out`].
     #[inline]
     pub fn copy_out_fresh(&self, chunk: u32, offset: usize, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
         self.check(chunk, offset.saturating_add(buffer.len()))?;
         self.pool.bytes.copy_out_fresh(chunk as usize * self.pool.chunk_bytes + offset, buffer);
+        Ok(())
+    }
+
+    /// Puts `data` at `offset` in a chunk that the caller holds, before it tells the next holder of it; past the caches if it is
+    /// `streamed`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchChunk`]: the number may come from shared memory.
+    #[inline]
+    pub fn fill(&self, chunk: u32, offset: usize, data: &[u8], streamed: bool) -> Result<(), NoSuchChunk> {
+        self.check(chunk, offset.saturating_add(data.len()))?;
+        let start = chunk as usize * self.pool.chunk_bytes + offset;
+        if streamed {
+            self.pool.bytes.copy_in_streaming(start, data);
+        } else {
+            self.pool.bytes.copy_in(start, data);
+        }
         Ok(())
     }
 

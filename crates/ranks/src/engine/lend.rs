@@ -9,11 +9,10 @@
 //! So `free >= destinations without a matched chunk` holds always: [`Lender::lend_matched`] can serve every
 //! destination in turn, whatever the others do.
 
-use shm_core::distance::Distance;
 use shm_core::pool::{Owner, Pool};
 
 use crate::envelope::Lent;
-use crate::layout::{CHUNK_BYTES, PART_BYTES};
+use crate::layout::CHUNK_BYTES;
 
 pub(crate) struct Lender {
     owner: Owner<'static>,
@@ -65,112 +64,61 @@ impl Lender {
         self
     }
 
-    /// Fills a chunk for a message that is matched: its receiver will empty it.
-    pub(crate) fn lend_matched(
-        &mut self,
-        destination: usize,
-        message: u32,
-        data: &[u8],
-        distance: &Distance,
-    ) -> Option<u32> {
+    /// A chunk for a message that is matched: its receiver will empty it.
+    pub(crate) fn lend_matched(&mut self, destination: usize, message: u32) -> Option<u32> {
         if !self.may_lend_matched(destination) {
             self.reclaim();
             if !self.may_lend_matched(destination) {
                 return None;
             }
         }
-        let chunk = self.owner.lend(data, 0, distance)?;
+        let chunk = self.owner.lend()?;
         self.loans[chunk as usize] = Loan { destination: destination as u32, message, matched: true };
         self.count_matched(destination);
         Some(chunk)
     }
 
-    /// Fills a chunk for a message that is not matched yet.
-    pub(crate) fn lend_early(
-        &mut self,
-        destination: usize,
-        message: u32,
-        data: &[u8],
-        distance: &Distance,
-    ) -> Option<u32> {
+    /// A chunk for a message that is not matched yet.
+    pub(crate) fn lend_early(&mut self, destination: usize, message: u32) -> Option<u32> {
         let loan = Loan { destination: destination as u32, message, matched: false };
-        self.lend_beyond(self.kept_by_early(), loan, (data, 0), distance)
+        self.lend_beyond(self.kept_by_early(), loan)
     }
 
-    /// Whether there are chunks for an eager message of so many bytes in several parts.
-    pub(crate) fn may_lend_parts(&mut self, bytes: usize) -> bool {
-        self.has_beyond(self.kept_by_eager(), bytes.div_ceil(CHUNK_BYTES))
+    /// Whether there are so many chunks for an eager message.
+    pub(crate) fn may_lend(&mut self, chunks: usize) -> bool {
+        self.has_beyond(self.kept_by_eager(), chunks)
     }
 
-    /// Fills a chunk with an eager message that has one part: its receiver empties it as soon as it looks. Gives the chunk and
-    /// where in it the message begins.
+    /// A place for an eager message of so many bytes that has one part: its receiver empties it as soon as it looks.
     ///
     /// Short ones go to another place in the chunk in each lap through the pool, so that they come round as slowly as
     /// long ones do: a line that is still in the reader's cache takes longer to write than one that has left it.
     #[inline]
-    pub(crate) fn lend_whole(
-        &mut self,
-        destination: usize,
-        data: &[u8],
-        distance: &Distance,
-    ) -> Option<Lent> {
-        let offset = self.lap.wrapping_mul(data.len().next_power_of_two()) % CHUNK_BYTES;
-        let lent = self.lend_at(destination, data, offset, distance)?;
+    pub(crate) fn lend_whole(&mut self, destination: usize, length: usize) -> Option<Lent> {
+        let offset = self.lap.wrapping_mul(length.next_power_of_two()) % CHUNK_BYTES;
+        let lent = self.lend_eager(destination)?;
         self.until_next_lap -= 1;
         if self.until_next_lap == 0 {
             (self.lap, self.until_next_lap) = (self.lap.wrapping_add(1), self.chunks);
         }
-        Some(lent)
+        Some(Lent { offset: offset as u32, ..lent })
     }
 
-    /// Puts the next part of an eager message into the chunk of its last one if there is room, otherwise at the beginning of
-    /// another chunk.
-    pub(crate) fn lend_part(
-        &mut self,
-        destination: usize,
-        last: Option<Lent>,
-        data: &[u8],
-        distance: &Distance,
-    ) -> Option<Lent> {
-        let Some(last) = last.filter(|&last| self.has_room_behind(last)) else {
-            return self.lend_at(destination, data, 0, distance);
-        };
-        let offset = last.offset as usize + PART_BYTES;
-        self.owner.fill(last.chunk, data, offset, distance);
-        Some(Lent { chunk: last.chunk, offset: offset as u32 })
-    }
-
-    /// Whether the next part goes to the chunk of this one.
-    pub(crate) fn has_room_behind(&self, part: Lent) -> bool {
-        part.offset as usize + 2 * PART_BYTES <= CHUNK_BYTES
-    }
-
+    /// A place for parts of an eager message: the beginning of a chunk.
     #[inline]
-    fn lend_at(
-        &mut self,
-        destination: usize,
-        data: &[u8],
-        offset: usize,
-        distance: &Distance,
-    ) -> Option<Lent> {
+    pub(crate) fn lend_eager(&mut self, destination: usize) -> Option<Lent> {
         let loan = Loan { destination: destination as u32, message: NO_MESSAGE, matched: false };
-        let chunk = self.lend_beyond(self.kept_by_eager(), loan, (data, offset), distance)?;
-        Some(Lent { chunk, offset: offset as u32 })
+        let chunk = self.lend_beyond(self.kept_by_eager(), loan)?;
+        Some(Lent { chunk, offset: 0, mine: true })
     }
 
-    /// Fills a chunk for a message that nobody has matched, if `kept` chunks are left then beyond the reserve.
+    /// A chunk for a message that nobody has matched, if `kept` are left then beyond the reserve.
     #[inline]
-    fn lend_beyond(
-        &mut self,
-        kept: usize,
-        loan: Loan,
-        (data, offset): (&[u8], usize),
-        distance: &Distance,
-    ) -> Option<u32> {
+    fn lend_beyond(&mut self, kept: usize, loan: Loan) -> Option<u32> {
         if !self.has_beyond(kept, 1) {
             return None;
         }
-        let chunk = self.owner.lend(data, offset, distance)?;
+        let chunk = self.owner.lend()?;
         self.loans[chunk as usize] = loan;
         Some(chunk)
     }

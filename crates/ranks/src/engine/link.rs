@@ -6,18 +6,19 @@ use std::hint::black_box;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use shm_core::direct::Remote;
-use shm_core::pool::{NoSuchChunk, Reader};
+use shm_core::pool::NoSuchChunk;
 use shm_core::ring::{Ahead, Body, CELL_WORDS, Consumer, Producer};
 use shm_core::{Bell, Doorbell, SegmentError};
 
 use super::OperationId;
+use super::chunks::{Chunks, Part};
 use super::direct::Key;
 use super::receive::Inflow;
 use crate::envelope::{
     self, Envelope, INVITE, Lent, MATCH, PART, PULLED, PUSHED, control_words, copied_words, invite_words,
 };
 use crate::job::Job;
-use crate::layout::{CHUNK_BYTES, FIRST_RING_ROWS, MOST_PARTS, PART_BYTES, rank_state};
+use crate::layout::{FIRST_RING_ROWS, MOST_PARTS, PART_BYTES, rank_state};
 
 /// What an eager message costs beyond its payload while it is unexpected: about the size of its entry.
 const ENVELOPE_COST: u64 = 64;
@@ -85,16 +86,6 @@ impl Hasher for NumberHasher {
     }
 }
 
-/// A part of a LENT message, as its cell tells.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Part {
-    pub(super) place: Lent,
-    /// It was written into the caches just now.
-    pub(super) fresh: bool,
-    /// More parts follow in its chunk.
-    pub(super) keep: bool,
-}
-
 /// The parts of one message.
 pub(super) struct Parts {
     list: [Part; MOST_PARTS],
@@ -129,11 +120,8 @@ pub(crate) struct Link {
     pub(crate) producer: Option<Producer<'static>>,
     /// The ring from the other rank, once it has announced it.
     pub(crate) consumer: Option<Consumer<'static>>,
-    /// The other rank's pool, from which its long messages are read.
-    pub(crate) chunks: Reader<'static>,
-    /// Where its next message in chunks, or the next part of one, may lie, as a cell says it: what is put together in memory is
-    /// not read as a whole.
-    next_place: u64,
+    /// Both ranks' pools.
+    pub(super) chunks: Chunks,
     /// The other rank's memory.
     reach: Reach,
     /// Whether long messages to the other rank are offered to it: until it answers that it cannot take them.
@@ -157,14 +145,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(job: &'static Job, other: usize) -> Self {
+    /// What `me` knows of `other`: nothing yet.
+    pub(crate) fn new(job: &'static Job, me: usize, other: usize) -> Self {
         Self {
             doorbell: &job.control(other).doorbell,
             bell: job.bell(other),
             producer: None,
             consumer: None,
-            chunks: Reader::new(job.pool(other)),
-            next_place: 0,
+            chunks: Chunks::new(job.pool(me), job.pool(other), job.size()),
             reach: Reach::Unknown,
             offers: true,
             answers: VecDeque::new(),
@@ -226,18 +214,17 @@ impl Link {
                 }
                 std::hint::spin_loop();
             };
-            part.place = self.expect(part.place);
-            if self.copy_part(part, target).is_err() || parts.push(part).is_err() {
+            part.place = self.chunks.as_expected(part.place);
+            if self.chunks.copy_out(part, target).is_err() || parts.push(part).is_err() {
                 return false;
             }
-            self.next_place = self.part_after(part.place).to_word();
+            self.chunks.expect(self.chunks.part_after(part.place));
         }
         if let Some(last) = parts.as_slice().last() {
             // The next message begins in another chunk.
-            self.next_place = Lent { offset: 0, ..self.place_after(last.place) }.to_word();
+            self.chunks.expect(Lent { offset: 0, ..self.chunks.place_after(last.place) });
         }
-        self.pop_parts(first, &parts);
-        self.give_back_parts(&parts).is_ok()
+        self.finish_parts(first, &parts).is_ok()
     }
 
     /// Takes the next message, which is LENT and has one part, into the beginning of `buffer`.
@@ -259,38 +246,16 @@ impl Link {
     #[inline(always)]
     fn take_part(&mut self, told: &Body, buffer: &mut [u8]) -> Result<(), String> {
         let consumer = self.consumer.as_ref().ok_or("a message without its ring")?;
-        let place = self.expect(first_place(consumer, told)?);
+        let place = self.chunks.as_expected(first_place(consumer, told)?);
         let part = Part { place, fresh: envelope::is_fresh(told), keep: false };
-        self.copy_part(part, buffer).map_err(|error| error.to_string())?;
-        self.next_place = self.place_after(place).to_word();
+        self.chunks.copy_out(part, buffer).map_err(|error| error.to_string())?;
+        self.chunks.expect(self.chunks.place_after(place));
         if let Some(consumer) = &mut self.consumer {
             consumer.pop(told);
         }
-        self.chunks.give_back(place.chunk).map_err(|error| error.to_string())?;
+        self.chunks.hold(place).map_err(|error| error.to_string())?;
         self.wake();
         Ok(())
-    }
-
-    /// `place`, as it was expected if it was: so its lines are asked for before the cell has come that names it.
-    #[inline(always)]
-    fn expect(&self, place: Lent) -> Lent {
-        let word = place.to_word();
-        Lent::from_word(if word == self.next_place { black_box(self.next_place) } else { word })
-    }
-
-    /// Where the message after one at `place` is likely to lie: see `Lender::lend_whole`.
-    fn place_after(&self, place: Lent) -> Lent {
-        let next = place.chunk + 1;
-        Lent { chunk: if (next as usize) < self.chunks.count() { next } else { 0 }, ..place }
-    }
-
-    /// Where the part after one at `place` is likely to lie: see `Lender::lend_part`.
-    fn part_after(&self, place: Lent) -> Lent {
-        let offset = place.offset + PART_BYTES as u32;
-        match offset as usize + PART_BYTES <= CHUNK_BYTES {
-            true => Lent { offset, ..place },
-            false => Lent { offset: 0, ..self.place_after(place) },
-        }
     }
 
     /// Whether the next message, which is LENT, has come with all of its parts.
@@ -336,46 +301,37 @@ impl Link {
             place
         };
         let bytes = length.saturating_sub((index * PART_BYTES) as u64).min(PART_BYTES as u64) as usize;
-        let end = bytes.saturating_add(place.offset as usize);
-        self.chunks.check(place.chunk, end).map_err(|error| error.to_string())?;
+        self.chunks.check(place, bytes).map_err(|error| error.to_string())?;
         Ok(Part { place, fresh: envelope::is_fresh(told), keep: envelope::keeps_chunk(told) })
     }
 
     /// Copies all parts of a message into a buffer of its length.
     pub(super) fn copy_parts(&self, parts: &Parts, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
         let mut targets = buffer.chunks_mut(PART_BYTES).zip(parts.as_slice());
-        targets.try_for_each(|(target, part)| self.copy_part(*part, target))
+        targets.try_for_each(|(target, part)| self.chunks.copy_out(*part, target))
     }
 
-    /// Copies a part of the other rank's into a buffer of its length.
-    #[inline]
-    pub(super) fn copy_part(
-        &self,
-        Part { place, fresh, .. }: Part,
-        buffer: &mut [u8],
-    ) -> Result<(), NoSuchChunk> {
-        let (chunk, offset) = (place.chunk, place.offset as usize);
-        match fresh {
-            true => self.chunks.copy_out_fresh(chunk, offset, buffer),
-            false => self.chunks.copy_out(chunk, offset, buffer),
-        }
-    }
-
-    /// Takes the cells of the next message, which begins with `first` and whose parts have been looked at. Its sender has to be
-    /// woken after that.
-    pub(super) fn pop_parts(&mut self, first: &Body, parts: &Parts) {
-        let Some(consumer) = &mut self.consumer else { return };
+    /// Takes the cells of the next message, which begins with `first` and whose parts have been read, and holds on to its chunks
+    /// instead of those of the one before.
+    pub(super) fn finish_parts(&mut self, first: &Body, parts: &Parts) -> Result<(), String> {
+        let Some(consumer) = &mut self.consumer else { return Ok(()) };
         // One without payload, which only damage makes, has to go too.
         let ahead = if parts.count == 0 { consumer.after(parts.ahead, first) } else { parts.ahead };
         consumer.pop_to(ahead);
-    }
-
-    /// Gives back the chunks of a message.
-    pub(super) fn give_back_parts(&self, parts: &Parts) -> Result<(), String> {
+        self.chunks.give_back_held().map_err(|error| error.to_string())?;
         for part in parts.as_slice().iter().filter(|part| !part.keep) {
-            self.chunks.give_back(part.place.chunk).map_err(|error| error.to_string())?;
+            self.chunks.hold_too(Lent { offset: 0, ..part.place }).map_err(|error| error.to_string())?;
         }
         self.wake();
+        Ok(())
+    }
+
+    /// Gives back the chunks that this rank holds on to: it goes to sleep, or leaves this world.
+    pub(super) fn give_back_held(&mut self) -> Result<(), NoSuchChunk> {
+        if self.chunks.held() > 0 {
+            self.chunks.give_back_held()?;
+            self.wake();
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 //! patience.rs  how long to spin and to yield
 //! departures.rs  ranks that leave
 //! link.rs      what this rank knows of one other: ring halves, queue, credit
+//! chunks.rs    the chunks between this rank and one other
 //! publish.rs   what a blocked rank says of itself
 //! observe.rs   what a rank counts and records while somebody watches
 //! lend.rs      this rank's pool: which chunks may go to whom
@@ -23,6 +24,7 @@
 //! progresses all operations.
 
 pub(crate) mod buffer;
+mod chunks;
 mod departures;
 pub(crate) mod direct;
 mod lend;
@@ -168,7 +170,7 @@ impl Engine {
             exchanged_bytes: geometry.exchanged_bytes(),
             unexpected_bound: job.header().unexpected_bound.load(Relaxed),
             call_sites: CallSites::new(job),
-            links: (0..size).map(|other| Link::new(job, other)).collect(),
+            links: (0..size).map(|other| Link::new(job, rank, other)).collect(),
             incoming: Vec::new(),
             turn_of_any: 0,
             senders: &job.control(rank).senders.bits[..words],

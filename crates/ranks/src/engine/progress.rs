@@ -184,8 +184,7 @@ impl Engine {
         if receive.is_some() {
             link.release(envelope.length, self.unexpected_bound);
         }
-        link.pop_parts(body, &parts);
-        link.give_back_parts(&parts)?;
+        link.finish_parts(body, &parts)?;
         if self.observer.is_some() {
             self.observe_arrival(&envelope, receive);
         }

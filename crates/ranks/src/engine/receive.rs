@@ -7,11 +7,12 @@
 //! | Done | outcome known | the user takes it |
 
 use super::buffer::Incoming;
+use super::chunks::Part;
 use super::direct::Pull;
 use super::receives::{Expected, Receive};
 use super::send::SendState;
 use super::{Caller, Engine, OperationId};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Lent};
 use crate::error::{Error, Result};
 use crate::matching::Pattern;
 use crate::status::Status;
@@ -171,7 +172,8 @@ impl Engine {
         fresh: bool,
     ) -> std::result::Result<(), String> {
         let link = &mut self.links[source];
-        link.chunks.check(chunk, length as usize).map_err(|error| error.to_string())?;
+        let place = Lent::theirs(chunk);
+        link.chunks.check(place, length as usize).map_err(|error| error.to_string())?;
         let Some(inflow) = link.inflows.get_mut(&message) else {
             return Err(format!("a chunk from rank {source} belongs to no message"));
         };
@@ -193,13 +195,10 @@ impl Engine {
         let bytes = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
         if let Some(bytes) = bytes {
             let piece = &mut bytes[start..start + length as usize];
-            let copied = match fresh {
-                true => link.chunks.copy_out_fresh(chunk, 0, piece),
-                false => link.chunks.copy_out(chunk, 0, piece),
-            };
-            copied.map_err(|error| error.to_string())?;
+            let part = Part { place, fresh, keep: false };
+            link.chunks.copy_out(part, piece).map_err(|error| error.to_string())?;
         }
-        link.chunks.give_back(chunk).map_err(|error| error.to_string())?;
+        link.chunks.give_back(place).map_err(|error| error.to_string())?;
         self.links[source].wake();
         self.end_inflow_if_complete(source, message);
         Ok(())

@@ -27,7 +27,7 @@ use super::membership::Membership;
 use super::publish::{Blocked, Ranks};
 use super::receive::Kept;
 use super::{Caller, Engine};
-use crate::envelope::{self, Envelope};
+use crate::envelope::{self, Envelope, Lent};
 use crate::error::Result;
 use crate::job::Job;
 use crate::layout::EAGER_BYTES;
@@ -102,8 +102,10 @@ impl Engine {
         next.board = Board::after((0..members.len()).map(|rank| job.seat(rank)), rank, round);
         next.board.set_room(self.board.room());
         self.give_up_messages()?;
-        next.links =
-            members.iter().map(|&old| mem::replace(&mut self.links[old], Link::new(self.job, old))).collect();
+        next.links = members
+            .iter()
+            .map(|&old| mem::replace(&mut self.links[old], Link::new(self.job, self.rank, old)))
+            .collect();
         next.lender = self.lender.take().map(|lender| lender.renewed(members));
         next.direct.take_over(&mut self.direct);
         let consumers = next.links.iter_mut().map(|link| link.consumer.take()).collect();
@@ -127,8 +129,9 @@ impl Engine {
             let inflows = mem::take(&mut link.inflows);
             let early = inflows.into_values().flat_map(|inflow| inflow.early);
             for (chunk, _) in early {
-                damaged = link.chunks.give_back(chunk).err().or(damaged);
+                damaged = link.chunks.give_back(Lent::theirs(chunk)).err().or(damaged);
             }
+            damaged = link.give_back_held().err().or(damaged);
             link.answers.clear();
             link.queue.clear();
             link.streams.clear();
@@ -177,7 +180,7 @@ impl Engine {
         body: &Body,
     ) -> std::result::Result<(), String> {
         let link = &mut self.links[source];
-        let chunk = match envelope::kind(body) {
+        let place = match envelope::kind(body) {
             envelope::EAGER => {
                 link.release(body.payload_bytes() as u64, self.unexpected_bound);
                 None
@@ -188,15 +191,15 @@ impl Engine {
                     return Err(format!("an eager message of {length} bytes from rank {source}"));
                 }
                 link.release(length, self.unexpected_bound);
-                Some(first_place(consumer, body)?.chunk)
+                Some(first_place(consumer, body)?)
             }
-            envelope::PART => Some(envelope::part(body).1.chunk),
-            envelope::CHUNK => Some(envelope::control(body).1),
+            envelope::PART => Some(envelope::part(body).1),
+            envelope::CHUNK => Some(Lent::theirs(envelope::control(body).1)),
             // Envelopes and answers hold nothing.
             _ => None,
         };
-        match chunk.filter(|_| !envelope::keeps_chunk(body)) {
-            Some(chunk) => link.chunks.give_back(chunk).map_err(|error| error.to_string()),
+        match place.filter(|_| !envelope::keeps_chunk(body)) {
+            Some(place) => link.chunks.give_back(place).map_err(|error| error.to_string()),
             None => Ok(()),
         }
     }

@@ -20,7 +20,7 @@ use super::receive::Kept;
 use super::short_ways::Lending;
 use super::{Caller, Engine, OperationId};
 use crate::envelope::{
-    CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, OFFER, RENDEZVOUS, chunk_flags, control_words,
+    CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, Lent, OFFER, RENDEZVOUS, chunk_flags, control_words,
 };
 use crate::error::{Error, Result};
 use crate::layout::CHUNK_BYTES;
@@ -338,7 +338,8 @@ impl Engine {
     /// Copies the next chunk of a message into the pool and tells the receiver; whether that was possible.
     fn send_chunk(&mut self, destination: usize, id: OperationId, matched: bool) -> bool {
         let (Some(send), Some(lender)) = (self.sends.get_mut(id), &mut self.lender) else { return false };
-        let Some(producer) = &mut self.links[destination].producer else { return false };
+        let link = &mut self.links[destination];
+        let Some(producer) = &mut link.producer else { return false };
         let payload = send.payload.bytes();
         let rest = &payload[send.copied..];
         if rest.is_empty() || !producer.has_room() {
@@ -347,10 +348,12 @@ impl Engine {
         let piece = &rest[..rest.len().min(CHUNK_BYTES)];
         let streamed = producer.distance().streams(piece.len());
         let lent = match matched {
-            true => lender.lend_matched(destination, id, piece, producer.distance()),
-            false => lender.lend_early(destination, id, piece, producer.distance()),
+            true => lender.lend_matched(destination, id),
+            false => lender.lend_early(destination, id),
         };
         let Some(chunk) = lent else { return false };
+        let filled = link.chunks.fill(Lent { chunk, offset: 0, mine: true }, piece, streamed);
+        debug_assert!(filled.is_ok(), "chunk {chunk} is one of the pool");
         let told = producer.try_push(
             CHUNK | chunk_flags(streamed, false),
             control_words(id, chunk, piece.len() as u32),
@@ -442,6 +445,7 @@ impl Engine {
         if let Some(lender) = &mut self.lender {
             lender.forget(destination);
         }
+        self.links[destination].chunks.forget_held();
     }
 
     fn fail_sends(&mut self, destination: usize, which: impl Fn(SendState) -> bool) {

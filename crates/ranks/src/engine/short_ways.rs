@@ -8,11 +8,12 @@ use shm_core::ring::{Body, Consumer};
 
 use super::Engine;
 use super::buffer::Incoming;
+use super::chunks::part_behind;
 use super::link::charge;
 use super::receives::Expected;
-use crate::envelope::{self, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT, PART, chunk_flags, part_words};
+use crate::envelope::{self, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::Result;
-use crate::layout::PART_BYTES;
+use crate::layout::{CHUNK_BYTES, PART_BYTES};
 use crate::matching::Pattern;
 use crate::status::Status;
 
@@ -43,6 +44,12 @@ pub(super) enum Lending {
     NoRoom,
     /// Its receiver has to be asked.
     Otherwise,
+}
+
+/// The place in the chunk of `held` that was read last, or its beginning if not so many bytes fit there.
+#[inline]
+fn with_room_for(held: Lent, bytes: usize) -> Lent {
+    if held.offset as usize + bytes <= CHUNK_BYTES { held } else { Lent { offset: 0, ..held } }
 }
 
 impl Engine {
@@ -121,16 +128,22 @@ impl Engine {
     }
 
     fn lend_whole(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> Lending {
-        let producer = self.links[destination].producer.as_mut();
-        let (Some(producer), Some(lender)) = (producer, &mut self.lender) else { return Lending::Otherwise };
+        let link = &mut self.links[destination];
+        let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else {
+            return Lending::Otherwise;
+        };
         if !producer.has_room() {
             return Lending::NoRoom;
         }
-        let flags = chunk_flags(producer.distance().streams(payload.len()), false);
-        let Some(lent) = lender.lend_whole(destination, payload, producer.distance()) else {
+        let held = link.chunks.take_held().map(|held| with_room_for(held, payload.len()));
+        let Some(place) = held.or_else(|| lender.lend_whole(destination, payload.len())) else {
             return Lending::Otherwise;
         };
-        let told = producer.try_push(LENT | envelope.flags | flags, envelope.words(), &lent.to_bytes());
+        let streamed = held.is_none() && producer.distance().streams(payload.len());
+        let filled = link.chunks.fill(place, payload, streamed);
+        debug_assert!(filled.is_ok(), "{place:?} was checked when it was received");
+        let (kind, lent) = (LENT | envelope.flags | chunk_flags(streamed, false), place.for_the_other());
+        let told = producer.try_push(kind, envelope.words(), &lent.to_bytes());
         debug_assert!(told.is_ok(), "room was checked above");
         Lending::Done
     }
@@ -144,24 +157,31 @@ impl Engine {
         };
         let directly = link.offers && self.direct.serves(envelope.length, Some(producer.distance()));
         let parts = payload.len().div_ceil(PART_BYTES);
-        if directly || !lender.may_lend_parts(payload.len()) {
+        let chunks = payload.len().div_ceil(CHUNK_BYTES).saturating_sub(link.chunks.held());
+        if directly || !lender.may_lend(chunks) {
             return Lending::Otherwise;
         }
         if !producer.has_room_for(parts) {
             return Lending::NoRoom;
         }
-        let mut last = None;
+        let (mut last, mut held) = (None, None);
         for (index, part) in payload.chunks(PART_BYTES).enumerate() {
-            let streamed = producer.distance().streams(part.len());
-            let lent = lender.lend_part(destination, last, part, producer.distance());
-            let lent = lent.expect("the chunks were counted above");
-            let flags = chunk_flags(streamed, index + 1 < parts && lender.has_room_behind(lent));
+            let place = last.and_then(part_behind).unwrap_or_else(|| {
+                held = link.chunks.take_held().map(|held| Lent { offset: 0, ..held });
+                held.or_else(|| lender.lend_eager(destination)).expect("the chunks were counted above")
+            });
+            let streamed = held.is_none() && producer.distance().streams(part.len());
+            let filled = link.chunks.fill(place, part, streamed);
+            debug_assert!(filled.is_ok(), "{place:?} was checked when it was received");
+            let flags = chunk_flags(streamed, index + 1 < parts && part_behind(place).is_some());
+            let lent = place.for_the_other();
             let told = match index {
                 0 => producer.try_push(LENT | envelope.flags | flags, envelope.words(), &lent.to_bytes()),
                 _ => producer.try_push(PART | flags, part_words(index, lent), &[]),
             };
             debug_assert!(told.is_ok(), "room was checked above");
-            last = Some(lent);
+            if index == 0 {}
+            last = Some(place);
         }
         Lending::Done
     }

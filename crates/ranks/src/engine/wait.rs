@@ -11,6 +11,7 @@ use std::time::Duration;
 use shm_core::ring::Body;
 use shm_core::{Backoff, Bell, Doorbell};
 
+use super::link::Link;
 use super::publish::Blocked;
 use super::receives::Expected;
 use super::short_ways::Now;
@@ -270,6 +271,7 @@ impl Engine {
         if self.notice_departures()? {
             return Ok(Parked::Rung);
         }
+        self.give_back_held()?;
         let job = self.job;
         job.control(self.rank).copying.rest();
         let (bell, doorbell) = (job.bell(self.rank), &job.control(self.rank).doorbell);
@@ -355,6 +357,12 @@ impl Engine {
                 self.links[rank].wake();
             }
         }
+    }
+
+    /// Gives back the chunks of other ranks that this one holds on to: who sleeps sends nothing there.
+    pub(super) fn give_back_held(&mut self) -> Result<()> {
+        let given = self.links.iter_mut().try_for_each(Link::give_back_held);
+        given.map_err(|error| self.damaged(error.to_string()))
     }
 
     fn check_damage(&self) -> Result<()> {

@@ -2,15 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use shm_core::distance::Distance;
-
 use crate::attach::Attachment;
 use crate::engine::direct::Direct;
 use crate::envelope::{LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::{CallSite, Error};
 use crate::job::Job;
 use crate::launch::in_process;
-use crate::layout::{CHUNK_BYTES, EAGER_BYTES, PART_BYTES, rank_state};
+use crate::layout::{EAGER_BYTES, PART_BYTES, rank_state};
 use crate::p2p::{Content, Mode, type_hash};
 use crate::world::World;
 use crate::{ANY_SOURCE, Source, Tag};
@@ -44,9 +42,15 @@ fn send_first_part(world: &World, length: usize) {
     let element = Content::Elements(type_hash::<u8>());
     let envelope = world.envelope(world.context, length, element, TAG, Mode::Standard, site);
     let part = &content(length)[..PART_BYTES];
-    let lent = engine.lender.as_mut().unwrap().lend_part(1, None, part, &Distance::new()).unwrap();
-    let producer = engine.links[1].producer.as_mut().unwrap();
-    producer.try_push(LENT | chunk_flags(false, true), envelope.words(), &lent.to_bytes()).unwrap();
+    let place = engine.lender.as_mut().unwrap().lend_eager(1).unwrap();
+    let link = &mut engine.links[1];
+    link.chunks.fill(place, part, false).unwrap();
+    let lent = place.for_the_other().to_bytes();
+    link.producer
+        .as_mut()
+        .unwrap()
+        .try_push(LENT | chunk_flags(false, true), envelope.words(), &lent)
+        .unwrap();
 }
 
 /// Whether all chunks of a rank's pool are free.
@@ -54,7 +58,13 @@ fn all_chunks_are_free(world: &World) -> bool {
     let mut engine = world.engine.borrow_mut();
     let chunks = engine.job.geometry().pool_chunks;
     // As many as eager messages may have.
-    engine.lender.as_mut().unwrap().may_lend_parts((chunks - chunks / 8 - 2) * CHUNK_BYTES)
+    engine.lender.as_mut().unwrap().may_lend(chunks - chunks / 8 - 2)
+}
+
+/// [`all_chunks_are_free`] when no rank holds on to any.
+fn all_chunks_come_back(world: &World, other: &World) -> bool {
+    [world, other].into_iter().for_each(|world| world.engine.borrow_mut().give_back_held().unwrap());
+    all_chunks_are_free(world)
 }
 
 #[test]
@@ -79,7 +89,7 @@ fn parts_arrive_expected_and_unexpected() {
                 assert_eq!(posted.wait().unwrap().0, sent, "expected");
             }
         }
-        assert!(all_chunks_are_free(sender));
+        assert!(all_chunks_come_back(sender, receiver));
     });
 }
 
@@ -95,7 +105,7 @@ fn parts_that_do_not_fit_are_taken_all_the_same() {
             receiver.recv(&mut next, (0, TAG)).unwrap();
             assert_eq!(next, [3]);
         }
-        assert!(all_chunks_are_free(sender));
+        assert!(all_chunks_come_back(sender, receiver));
     });
 }
 
@@ -125,7 +135,7 @@ fn a_damaged_part_is_an_error() {
         for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
             with_ranks(|sender, receiver| {
                 send_first_part(sender, LENGTHS[1]);
-                let words = part_words(index, Lent { chunk, offset: 0 });
+                let words = part_words(index, Lent::theirs(chunk));
                 let mut engine = sender.engine.borrow_mut();
                 engine.links[1].producer.as_mut().unwrap().try_push(PART, words, &[]).unwrap();
                 drop(engine);
@@ -171,7 +181,7 @@ fn parts_wait_for_room_in_the_ring_and_not_for_a_match() {
             assert_eq!(receiver.recv_vec::<u8>((0, TAG)).unwrap().0, whole);
         }
         receiver.recv(&mut [0u8], (0, TAG + 1)).unwrap();
-        assert!(all_chunks_are_free(sender));
+        assert!(all_chunks_come_back(sender, receiver));
     });
 }
 
@@ -191,4 +201,71 @@ fn another_message_overtakes_one_that_has_not_come_as_a_whole() {
         assert!(buffer[3..].iter().all(|&byte| byte == 9), "the buffer is untouched behind the message");
     }
     [first, receiver, second].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+}
+
+/// Messages that answer each other lie in the same chunks, whichever rank's they are, and however long they are.
+#[test]
+fn an_answer_lies_in_the_chunks_of_what_it_answers() {
+    with_ranks(|one, other| {
+        let lengths = [3000, PART_BYTES, PART_BYTES + 1, 40_000, EAGER_BYTES as usize, 2000, 50_000, 5000];
+        for (round, &length) in lengths.iter().cycle().take(1000).enumerate() {
+            let (there, back) = (content(length), content(lengths[(round / 3) % lengths.len()]));
+            one.send(&there, (1, TAG)).unwrap();
+            assert_eq!(other.recv_vec::<u8>((0, TAG)).unwrap().0, there, "round {round}");
+            other.send(&back, (0, TAG)).unwrap();
+            // Every third one is found by a receive for another one, and kept.
+            if round % 3 == 0 {
+                assert!(one.try_probe((1, TAG + 1)).unwrap().is_none());
+            }
+            assert_eq!(one.recv_vec::<u8>((1, TAG)).unwrap().0, back, "round {round}");
+        }
+        assert!(all_chunks_come_back(one, other) && all_chunks_come_back(other, one));
+    });
+}
+
+#[test]
+fn a_chunk_goes_to_and_fro_and_no_other_is_touched() {
+    with_ranks(|one, other| {
+        let whole = content(4000);
+        let place = |world: &World| world.engine.borrow().links[1 - world.rank()].chunks.clone_held();
+        let mut places = Vec::new();
+        for _ in 0..4 {
+            for (from, to) in [(one, other), (other, one)] {
+                from.send(&whole, (to.rank(), TAG)).unwrap();
+                assert_eq!(to.recv_vec::<u8>((from.rank(), TAG)).unwrap().0, whole);
+                places.push((to.rank(), place(to)));
+            }
+        }
+        let [chunk] = place(one)[..] else { panic!("one message in one chunk") };
+        for (rank, held) in places {
+            assert_eq!(held, [Lent { mine: rank == 0, ..chunk }]);
+        }
+    });
+}
+
+/// What a rank sent before it died is received, and the chunk that came with it is free again then, just once.
+#[test]
+fn chunks_that_came_home_from_a_rank_that_died_are_free() {
+    with_ranks(|one, other| {
+        for length in [4000, 40_000] {
+            let whole = content(length);
+            one.send(&whole, (1, TAG)).unwrap();
+            other.recv(&mut vec![0u8; length], (0, TAG)).unwrap();
+            other.send(&whole, (0, TAG)).unwrap();
+        }
+        one.engine.borrow().job.depart(1, rank_state::DEAD);
+        // It is noticed before anything is received.
+        assert!(one.engine.borrow_mut().notice_departures().unwrap());
+        for length in [4000, 40_000] {
+            assert_eq!(one.recv_vec::<u8>((1, TAG)).unwrap().0, content(length));
+        }
+        assert!(all_chunks_come_back(one, one));
+        let mut engine = one.engine.borrow_mut();
+        let lender = engine.lender.as_mut().unwrap();
+        let mut chunks: Vec<_> = std::iter::from_fn(|| lender.lend_matched(1, 0)).collect();
+        let lent = chunks.len();
+        chunks.sort_unstable();
+        chunks.dedup();
+        assert_eq!(chunks.len(), lent, "no chunk is lent twice");
+    });
 }
