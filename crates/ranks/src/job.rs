@@ -8,7 +8,7 @@ use shm_core::board::Seat;
 use shm_core::bytes::{LINE_BYTES, SharedBytes};
 use shm_core::direct::{Probe, Remote, Transfer};
 use shm_core::pool::Pool;
-use shm_core::ring::{Ring, RingHeader};
+use shm_core::ring::{Consumer, Ring, RingHeader, Side};
 use shm_core::{Bell, Doorbell, Segment, SegmentError};
 
 use crate::layout::{
@@ -305,6 +305,18 @@ impl Job {
         let start = self.ring_range(sender, receiver).start;
         let cells = self.segment.slice_at(start + size_of::<RingHeader>(), self.geometry.ring_cells);
         Ring::new(self.segment.at(start), cells)
+    }
+
+    /// The reading half of the ring from `sender` to `receiver`, which has been announced, and the receiver's side of the shuttle
+    /// between both. It lies in the ring from the rank that has the place before: which of both is asked for only
+    /// when both rings are there.
+    pub(crate) fn consumer(&self, sender: usize, receiver: usize) -> Consumer<'_> {
+        let is_first = self.places[receiver] < self.places[sender];
+        let (side, shuttle) = match is_first {
+            true => (Side::First, self.ring(receiver, sender).shuttle()),
+            false => (Side::Second, self.ring(sender, receiver).shuttle()),
+        };
+        Consumer::with_shuttle(self.ring(sender, receiver), shuttle, side)
     }
 
     /// The pool of `rank`. Its range has to be reserved before it is used.

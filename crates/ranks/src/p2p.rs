@@ -183,7 +183,7 @@ impl World {
         let mut engine = self.engine.borrow_mut();
         let site = engine.call_sites.intern(caller.at);
         let envelope = || self.envelope(self.context, bytes.len(), content, to.tag, mode, site);
-        if engine.try_short(to.rank, self.flags(mode), bytes, envelope) {
+        if engine.try_short::<true>(to.rank, self.flags(mode), bytes, envelope) {
             return engine.progress_now_and_then();
         }
         drop(engine);

@@ -176,7 +176,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let (context, mode) = (world.context, Mode::Standard);
         let site = engine.call_sites.intern(caller.at);
         let envelope = || world.envelope(context, bytes.len(), content, to.tag, mode, site);
-        if engine.try_short(to.rank, world.flags(mode), bytes, envelope) {
+        if engine.try_short::<false>(to.rank, world.flags(mode), bytes, envelope) {
             return Ok(self.complete(()));
         }
         drop(engine);

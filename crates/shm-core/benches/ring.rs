@@ -8,7 +8,7 @@ use std::thread;
 use common::{RingMemory, Stop, relax, warm_up, with_partner};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use shm_core::ring::{CELL_WORDS, Consumer, Producer};
+use shm_core::ring::{CELL_WORDS, Consumer, Producer, Side};
 
 const SIZES: [usize; 5] = [0, 8, 32, 256, 1024];
 const KIND: u16 = 1;
@@ -73,6 +73,29 @@ fn round_trip(bencher: Bencher<'_, '_>, size: usize) {
         let mut round_trip = || {
             push(&mut producer, black_box(&data), || false);
             pop(&mut consumer, black_box(&mut buffer), || false);
+        };
+        warm_up(&mut round_trip);
+        bencher.bench_local(round_trip);
+    });
+}
+
+/// A word to the other core and one back, in the shuttle.
+#[divan::bench]
+fn round_trip_of_the_shuttle(bencher: Bencher<'_, '_>) {
+    let (there, back, stop) = (RingMemory::new(), RingMemory::new(), Stop::default());
+    let shuttle = there.ring().shuttle();
+    let mut near = Consumer::with_shuttle(back.ring(), shuttle, Side::First);
+    thread::scope(|scope| {
+        let mut far = Consumer::with_shuttle(there.ring(), shuttle, Side::Second);
+        let (stop, mut copy) = (&stop, [0; 8]);
+        let _partner = with_partner(scope, stop, move || {
+            if pop(&mut far, &mut copy, || stop.is_set()) {
+                far.answer(0, 0, [0; CELL_WORDS], &copy);
+            }
+        });
+        let mut round_trip = || {
+            near.answer(0, 0, [0; CELL_WORDS], black_box(&[1; 8]));
+            pop(&mut near, black_box(&mut [0; 8]), || false);
         };
         warm_up(&mut round_trip);
         bencher.bench_local(round_trip);

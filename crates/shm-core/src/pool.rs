@@ -1,4 +1,4 @@
-//! The bulk lane: chunks that one writer fills and lends, and readers give back.
+//! The bulk lane: chunks that their owner lends, and that come back.
 //!
 //! # The problem
 //!
@@ -12,15 +12,18 @@
 //! | state | its count is | who may touch its bytes | transition |
 //! |---|---|---|---|
 //! | free | what the owner expects | the owner | [`Owner::lend`], which expects one more => lent |
-//! | lent | one less | the reader that was told of it | [`Holder::give_back`], which counts => free |
+//! | lent | one less | its holder: who was told of it last | [`Holder::give_back`], which counts => free |
 //!
-//! Only readers write counts, and the owner reads them only when it runs out of chunks: while chunks are lent and come
+//! The owner is the first holder of what it lends: it fills the chunk and tells a reader. Who holds a chunk may read it, fill it again and
+//! tell another one, or give it back; the owner may come to hold it like anybody else.
+//!
+//! Only holders write counts, and the owner reads them only when it runs out of chunks: while chunks are lent and come
 //! back, no line goes to and fro for them. What the owner expects is its own business.
 //!
 //! # Memory ordering
 //!
-//! That a chunk is lent is told through a ring, whose publication carries the bytes over, and the count of the reader
-//! before. `chunk-return`: the count (Release by the reader, Acquire by the owner): the reader's copy is over.
+//! That a chunk is held is told through a ring, whose publication carries the bytes over, and the count of whoever held it
+//! before. `chunk-return`: the count (Release by the holder, Acquire by the owner): the holder's copy is over.
 //!
 //! # Safety
 //!
@@ -80,7 +83,7 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// The filling side.
+/// Whose pool it is.
 pub struct Owner<'a> {
     pool: Pool<'a>,
     free: VecDeque<u32>,
@@ -102,7 +105,7 @@ impl<'a> Owner<'a> {
         self.free.len()
     }
 
-    /// Takes a free chunk; the caller fills it with [`Holder::fill`] and tells the reader, who holds it then.
+    /// Takes a free chunk, which the caller holds then.
     #[inline]
     pub fn lend(&mut self) -> Option<u32> {
         let chunk = self.free.pop_front()?;
@@ -163,7 +166,7 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// The emptying side; any number of readers may hold different chunks of a pool.
+/// Whoever holds chunks of a pool; any number of holders may have different ones.
 #[derive(Clone, Copy)]
 pub struct Holder<'a> {
     pool: Pool<'a>,
@@ -186,7 +189,7 @@ pub struct NoSuchChunk {
 }
 
 impl<'a> Holder<'a> {
-    /// A reader of chunks of this pool.
+    /// A holder of chunks of this pool, of none so far.
     pub fn new(pool: Pool<'a>) -> Self {
         Self { pool }
     }

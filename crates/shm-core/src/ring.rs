@@ -14,8 +14,8 @@
 //! RingHeader, written by the consumer           Cell, written by the producer
 //!   0  head        u64  cells read                0  stamp     u64  sequence u32: position + 1 of the message
 //!   8  released    u64  for the layer above                         told     u16: payload bytes, 11 bits, and
-//!                                                                             the row after this one, 5 bits
-//!                                                                   kind     u16  ┐
+//! 128  shuttle     see shuttle.rs; written by both                            the row after this one, 5 bits
+//!                  sides of one pair of rings                       kind     u16  ┐
 //!                                                 8  words     3×8                ├ the layer above
 //!                                                32  payload   1056               ┘ (ranks: envelope.rs)
 //! ```
@@ -73,6 +73,7 @@
 
 mod consumer;
 mod producer;
+mod shuttle;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -80,8 +81,9 @@ mod tests;
 use crate::bytes::LINE_BYTES;
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
-pub use consumer::{Ahead, Consumer, Damaged};
+pub use consumer::{Ahead, Consumer, Damaged, InShuttle};
 pub use producer::{Full, Producer};
+pub use shuttle::{Shuttle, Side};
 
 /// The longest payload.
 pub const PAYLOAD_BYTES: usize = 1056;
@@ -102,10 +104,12 @@ const SHORT_BYTES: usize = 32;
 const LENGTH_BITS: u32 = 11;
 
 /// The consumer's progress, as it has published it.
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 pub struct RingHeader {
     head: AtomicU64,
     released: AtomicU64,
+    /// Of this ring and the one back: in one of both rings this is used, and in the other not.
+    shuttle: Shuttle,
 }
 
 /// The header of a message, as it was read from its cell. [`Consumer::copy_payload`] gives the payload.
@@ -114,6 +118,8 @@ pub struct Body {
     told: u16,
     /// What kind of message this is.
     pub kind: u16,
+    /// It has come in the shuttle, and not through the ring.
+    in_shuttle: bool,
     /// Header of the layer above.
     pub words: [u64; CELL_WORDS],
 }
@@ -138,7 +144,7 @@ unsafe impl Send for Cell {}
 const _: () = {
     assert!(size_of::<Cell>() / LINE_BYTES % 2 == 1);
     assert!(PAYLOAD_BYTES < 1 << LENGTH_BITS && MOST_ROWS <= 1 << (u16::BITS - LENGTH_BITS));
-    assert!(size_of::<RingHeader>() == LINE_BYTES);
+    assert!(std::mem::offset_of!(RingHeader, shuttle) == 2 * LINE_BYTES);
     assert!(std::mem::offset_of!(Cell, words) == 8);
     assert!(std::mem::offset_of!(Cell, payload) == 32);
 };
@@ -160,7 +166,7 @@ fn stamp(position: u64, told: u16, kind: u16) -> u64 {
 impl RingHeader {
     /// The header of an empty ring, for use on the heap. In a segment, zeroed memory is one.
     pub fn new() -> Self {
-        Self { head: AtomicU64::new(0), released: AtomicU64::new(0) }
+        Self { head: AtomicU64::new(0), released: AtomicU64::new(0), shuttle: Shuttle::new() }
     }
 }
 
@@ -215,6 +221,11 @@ impl<'a> Ring<'a> {
         self.header.head.load(Ordering::Relaxed)
     }
 
+    /// The shuttle of this ring and the one back, if it is that of this one.
+    pub fn shuttle(&self) -> &'a Shuttle {
+        &self.header.shuttle
+    }
+
     fn rows(&self) -> usize {
         self.cells.len() / ROW_CELLS
     }
@@ -231,6 +242,12 @@ impl Body {
     #[inline]
     pub fn payload_bytes(&self) -> usize {
         usize::from(self.told) & ((1 << LENGTH_BITS) - 1)
+    }
+
+    /// Whether the message has come in the shuttle: then it is one of its own, and those in the ring have nothing to do with it.
+    #[inline]
+    pub fn is_in_shuttle(&self) -> bool {
+        self.in_shuttle
     }
 
     /// Where the row after that of the message begins.
@@ -275,7 +292,7 @@ unsafe fn copy_short(from: *const u8, to: *mut u8, length: usize) {
 }
 
 #[cfg(not(loom))]
-crate::fixed_layout!(RingHeader { head, released });
+crate::fixed_layout!(RingHeader { head, released, shuttle });
 #[cfg(not(loom))]
 crate::fixed_layout!(Cell { stamp, words, payload });
 

@@ -6,7 +6,7 @@
 use loom::sync::Arc;
 use loom::thread;
 use shm_core::ring::{
-    Cell, Consumer, FEWEST_ROWS, Full, PAYLOAD_BYTES, Producer, ROW_CELLS, Ring, RingHeader,
+    Cell, Consumer, FEWEST_ROWS, Full, PAYLOAD_BYTES, Producer, ROW_CELLS, Ring, RingHeader, Side,
 };
 
 struct Memory {
@@ -149,5 +149,55 @@ fn what_is_seen_ahead_comes_after_the_others() {
             }
         }
         sender.join().unwrap();
+    });
+}
+
+/// Sends a message in the shuttle.
+fn answer(consumer: &mut Consumer<'_>, pushed: u64, number: u32) {
+    assert!(consumer.can_answer(1));
+    consumer.answer(pushed, 1, [number.into(); 3], &[number as u8]);
+}
+
+/// Messages are received in the order in which they were sent, in the ring or in the shuttle.
+#[test]
+fn the_ring_and_the_shuttle_are_one_queue() {
+    loom::model(|| {
+        let (there, back) = (Memory::new(FEWEST_ROWS), Memory::new(FEWEST_ROWS));
+        let (theirs, theirs_back) = (there.clone(), back.clone());
+        let sender = thread::spawn(move || {
+            let mut producer = Producer::new(theirs.ring());
+            let shuttle = theirs.ring().shuttle();
+            let mut consumer = Consumer::with_shuttle(theirs_back.ring(), shuttle, Side::First);
+            push(&mut producer, 1, &[1]);
+            answer(&mut consumer, producer.pushed(), 2);
+            push(&mut producer, 3, &[3]);
+        });
+        let mut consumer = Consumer::with_shuttle(there.ring(), there.ring().shuttle(), Side::Second);
+        for number in 1..=3 {
+            pop(&mut consumer, number, &[number as u8]);
+        }
+        sender.join().unwrap();
+    });
+}
+
+/// The shuttle is not written before what came in it was read, and what is in it is seen.
+#[test]
+fn the_shuttle_goes_to_and_fro() {
+    loom::model(|| {
+        let (there, back) = (Memory::new(FEWEST_ROWS), Memory::new(FEWEST_ROWS));
+        let (theirs, theirs_back) = (there.clone(), back.clone());
+        let other = thread::spawn(move || {
+            let shuttle = theirs.ring().shuttle();
+            let mut consumer = Consumer::with_shuttle(theirs_back.ring(), shuttle, Side::First);
+            answer(&mut consumer, 0, 1);
+            assert!(!consumer.can_answer(0));
+            pop(&mut consumer, 2, &[2]);
+            answer(&mut consumer, 0, 3);
+        });
+        let mut consumer = Consumer::with_shuttle(there.ring(), there.ring().shuttle(), Side::Second);
+        pop(&mut consumer, 1, &[1]);
+        answer(&mut consumer, 0, 2);
+        pop(&mut consumer, 3, &[3]);
+        other.join().unwrap();
     });
 }

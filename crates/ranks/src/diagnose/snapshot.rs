@@ -191,7 +191,11 @@ impl Snapshot {
             let announced = |source: &usize| {
                 control.senders.bits[source / 64].load(Acquire) >> (source % 64) & 1 == 1 && *source != rank
             };
-            (0..size).filter(announced).for_each(|source| add(job.ring(source, rank).read_cells()));
+            for source in (0..size).filter(announced) {
+                let ring = job.ring(source, rank);
+                add(ring.read_cells());
+                add(ring.shuttle().messages().into());
+            }
         }
         sum
     }

@@ -172,6 +172,22 @@ impl Link {
         self.bell.nudge(self.doorbell);
     }
 
+    /// Sends an eager message in the shuttle, which is here.
+    #[inline(always)]
+    pub(super) fn answer(&mut self, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) {
+        if let (Some(producer), Some(consumer)) = (&self.producer, &mut self.consumer) {
+            consumer.answer(producer.pushed(), kind, words, payload);
+        }
+    }
+
+    /// Whether the next message is likely to come in the shuttle. Who looks there before it is written takes its line away from who
+    /// writes it, so a pause before the first look pays: 8 bytes took 0.048 µs without, 0.042 with one, 0.052 with two
+    /// (147 alternating rounds, 2 near cores of a Zen 4 machine).
+    #[inline]
+    pub(super) fn awaits_shuttle(&self) -> bool {
+        self.consumer.as_ref().is_some_and(Consumer::awaits_shuttle)
+    }
+
     /// The memory of the other rank, which is `other`, if this one can reach it.
     #[inline]
     pub(crate) fn memory(&mut self, job: &Job, other: usize) -> Option<Remote> {

@@ -63,8 +63,7 @@ impl Engine {
                 && source != self.rank
                 && self.links[source].consumer.is_none()
             {
-                self.links[source].consumer =
-                    Some(shm_core::ring::Consumer::new(self.job.ring(source, self.rank)));
+                self.links[source].consumer = Some(self.job.consumer(source, self.rank));
                 self.incoming.push(source);
             }
         }
@@ -80,6 +79,11 @@ impl Engine {
             let body = body.map_err(|error| self.damaged(format!("{error} (ring from rank {source})")))?;
             match envelope::kind(&body) {
                 envelope::EAGER => self.take_eager(source, &body)?,
+                kind if body.is_in_shuttle() => {
+                    return Err(
+                        self.damaged(format!("kind {kind} from rank {source} where eager messages come"))
+                    );
+                }
                 envelope::LENT if !self.links[source].has_all_parts(&body) => {
                     // It counts as not sent yet: should its sender die now, it never was.
                     return Ok(taken > 0);

@@ -149,7 +149,7 @@ impl Engine {
         for source in (0..self.size).filter(|&source| source != me) {
             let place = self.job.place(source);
             if announced[place / 64] >> (place % 64) & 1 == 1 {
-                let fresh = || Consumer::new(self.job.ring(source, me));
+                let fresh = || self.job.consumer(source, me);
                 let consumer = consumers[source].take().unwrap_or_else(fresh);
                 consumers[source] = Some(self.empty_ring(source, consumer)?);
             }

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use shm_core::ring::{Body, Consumer};
+use shm_core::ring::{Body, Consumer, InShuttle};
 
 use super::Engine;
 use super::buffer::Incoming;
@@ -57,7 +57,7 @@ impl Engine {
     // The envelope must not go through memory on its way to the cell (see `Envelope`): so it is made when the cell is
     // there, and given to nobody by reference. It has these flags, and the payload's length.
     #[inline(always)]
-    pub(crate) fn try_short(
+    pub(crate) fn try_short<const ANSWERS: bool>(
         &mut self,
         destination: usize,
         flags: u16,
@@ -66,7 +66,7 @@ impl Engine {
     ) -> bool {
         self.may_be_eager(destination, flags)
             && payload.len() < self.ring_below
-            && self.push_now(destination, payload, envelope)
+            && self.push_now::<ANSWERS>(destination, payload, envelope)
     }
 
     /// Sends a message at once if it is eager and nobody watches; never to this rank itself, to which there is no ring.
@@ -78,7 +78,7 @@ impl Engine {
     pub(super) fn send_at_once(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> bool {
         self.may_be_eager(destination, envelope.flags)
             && match payload.len() <= self.ring_limit {
-                true => self.push_now(destination, payload, || *envelope),
+                true => self.push_now::<false>(destination, payload, || *envelope),
                 false => matches!(self.try_lend(destination, envelope, payload), Lending::Done),
             }
     }
@@ -91,7 +91,12 @@ impl Engine {
 
     /// Sends a message through the ring, if there is room for it.
     #[inline(always)]
-    fn push_now(&mut self, destination: usize, payload: &[u8], envelope: impl FnOnce() -> Envelope) -> bool {
+    fn push_now<const ANSWERS: bool>(
+        &mut self,
+        destination: usize,
+        payload: &[u8],
+        envelope: impl FnOnce() -> Envelope,
+    ) -> bool {
         let link = &mut self.links[destination];
         let has_credit = link.has_credit(payload.len() as u64, self.unexpected_bound);
         let Some(producer) = &mut link.producer else { return false };
@@ -99,7 +104,13 @@ impl Engine {
             let envelope = envelope();
             (EAGER | envelope.flags, envelope.words())
         };
-        if !has_credit || producer.try_push_with(payload, header).is_err() {
+        if !has_credit {
+            return false;
+        }
+        if ANSWERS && link.consumer.as_ref().is_some_and(|consumer| consumer.can_answer(payload.len())) {
+            let (kind, words) = header();
+            link.answer(kind, words, payload);
+        } else if producer.try_push_with(payload, header).is_err() {
             return false;
         }
         link.charged += charge(payload.len() as u64);
@@ -180,7 +191,6 @@ impl Engine {
                 _ => producer.try_push(PART | flags, part_words(index, lent), &[]),
             };
             debug_assert!(told.is_ok(), "room was checked above");
-            if index == 0 {}
             last = Some(place);
         }
         Lending::Done
@@ -198,12 +208,14 @@ impl Engine {
         self.links[source].consumer.as_ref().is_some_and(Consumer::is_ready)
     }
 
-    /// Receives the next message in the ring from `source` if there is nothing special about it: it is there, it has elements of
-    /// this type, all of which are in the cell and fit into the buffer, and no other receive or message comes first. What its
-    /// cell says is returned as it was read: more would be put together in memory.
+    /// Receives the next message from `source` if there is nothing special about it: it is there, it has elements of
+    /// this type, all of which are in the cell or in one chunk and fit into the buffer, and no other receive or message comes
+    /// first. What its cell says is returned as it was read: more would be put together in memory.
+    ///
+    /// If it was `AWAITED`, it is most likely to come in the shuttle.
     // What nearly all short messages are, in as few instructions as possible: see docs/decisions/002-eager-lane.md.
     #[inline(always)]
-    pub(super) fn take_ordinary(
+    pub(super) fn take_ordinary<const AWAITED: bool>(
         &mut self,
         source: usize,
         pattern: Pattern,
@@ -213,7 +225,13 @@ impl Engine {
         debug_assert!(self.comes_first());
         let link = &mut self.links[source];
         let consumer = link.consumer.as_mut()?;
-        let body = consumer.peek()?.ok()?;
+        let body = match consumer.peek_cell() {
+            Ok(body) => body?.ok()?,
+            Err(there) if AWAITED => {
+                return self.take_from_shuttle(source, there, pattern, element_type, buffer);
+            }
+            Err(_) => return self.take_from_shuttle_aside(source, pattern, element_type, buffer),
+        };
         let length = body.words[2];
         if !pattern.fits_words(&body.words, source, element_type) || length > buffer.len() as u64 {
             return None;
@@ -231,6 +249,48 @@ impl Engine {
         link.release(length, self.unexpected_bound);
         self.short_ways = self.short_ways.wrapping_add(1);
         Some(body)
+    }
+
+    /// [`Engine::take_ordinary`] of the message that has been found in the shuttle.
+    #[inline(always)]
+    fn take_from_shuttle(
+        &mut self,
+        source: usize,
+        there: InShuttle,
+        pattern: Pattern,
+        element_type: u32,
+        buffer: &mut [u8],
+    ) -> Option<Body> {
+        let link = &mut self.links[source];
+        let consumer = link.consumer.as_mut()?;
+        let body = consumer.peek_shuttle(there).ok()?;
+        let length = body.words[2];
+        let is_ordinary = pattern.fits_words(&body.words, source, element_type)
+            && length <= buffer.len() as u64
+            && body.kind == EAGER
+            && length == body.payload_bytes() as u64;
+        if !is_ordinary {
+            return None;
+        }
+        consumer.copy_payload(&body, buffer);
+        consumer.pop(&body);
+        link.release(length, self.unexpected_bound);
+        self.short_ways = self.short_ways.wrapping_add(1);
+        Some(body)
+    }
+
+    /// [`Engine::take_from_shuttle`] out of the way of messages that come through the ring: with few arguments, so that these
+    /// stay in registers.
+    #[inline(never)]
+    fn take_from_shuttle_aside(
+        &mut self,
+        source: usize,
+        pattern: Pattern,
+        element_type: u32,
+        buffer: &mut [u8],
+    ) -> Option<Body> {
+        let there = self.links[source].consumer.as_mut()?.peek_cell().err()?;
+        self.take_from_shuttle(source, there, pattern, element_type, buffer)
     }
 
     /// The short way of a receive: the message is the next one in its ring, nothing else wants it, and it
@@ -266,7 +326,7 @@ impl Engine {
         if !fits {
             return Now::Otherwise;
         }
-        if envelope::kind(&body) == LENT {
+        if envelope::kind(&body) == LENT && !body.is_in_shuttle() {
             let buffer = &mut buffer[..envelope.length as usize];
             match self.take_lent_now(source, &body, buffer, only) {
                 Taken::Yes => {}
@@ -309,7 +369,7 @@ impl Engine {
                 continue;
             }
             let ordinary = match expected.object {
-                false => self.take_ordinary(source, pattern, expected.element_type, buffer),
+                false => self.take_ordinary::<true>(source, pattern, expected.element_type, buffer),
                 true => None,
             };
             let received = match ordinary {
@@ -357,7 +417,7 @@ impl Engine {
         if self.observer.is_some() || !self.comes_first() {
             return None;
         }
-        self.take_ordinary(pattern.source()?, pattern, element_type, buffer.bytes_mut()?)
+        self.take_ordinary::<false>(pattern.source()?, pattern, element_type, buffer.bytes_mut()?)
     }
 
     /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come

@@ -54,10 +54,14 @@ impl Engine {
         if self.observer.is_some() || !self.comes_first() {
             return Ok(None);
         }
-        if !self.has_next(source) && !self.look_out_for(source).map_err(|error| *error)? {
-            return Ok(None);
+        if !self.has_next(source)
+            && let Err(reason) = self.look_out_for(source)
+        {
+            return reason.map_or(Ok(None), |error| Err(*error));
         }
-        let Some(body) = self.take_ordinary(source, pattern, element_type, buffer) else { return Ok(None) };
+        let Some(body) = self.take_ordinary::<true>(source, pattern, element_type, buffer) else {
+            return Ok(None);
+        };
         self.progress_now_and_then()?;
         Ok(Some(body))
     }
@@ -83,30 +87,33 @@ impl Engine {
     }
 
     /// Looks for the next cell from `source` while there is hope that it is about to come, and nothing else comes before it;
-    /// whether it is there.
+    /// an error, if there is one, or nothing if it is not there.
     // Out of the way: what a loop needs in registers, its caller would have to keep in memory. Boxed errors are returned in
     // registers, too.
     #[inline(never)]
-    fn look_out_for(&mut self, source: usize) -> std::result::Result<bool, Box<Error>> {
+    fn look_out_for(&mut self, source: usize) -> std::result::Result<(), Option<Box<Error>>> {
+        if self.links[source].awaits_shuttle() {
+            std::hint::spin_loop();
+        }
         for look in 0..self.spins() {
             let link = &mut self.links[source];
-            let Some(consumer) = &mut link.consumer else { return Ok(false) };
+            let Some(consumer) = &mut link.consumer else { return Err(None) };
             if consumer.look() {
                 self.patience.learn(false);
-                return Ok(true);
+                return Ok(());
             }
             if let Some(producer) = &mut link.producer {
                 producer.prepare();
             }
             std::hint::spin_loop();
             if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
-                self.progress()?;
+                self.progress().map_err(|error| Some(Box::new(error)))?;
                 if !self.comes_first() {
-                    return Ok(false);
+                    return Err(None);
                 }
             }
         }
-        Ok(false)
+        Err(None)
     }
 
     fn receive_soon_from_any(
@@ -115,6 +122,9 @@ impl Engine {
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
+        if self.incoming.iter().any(|&source| self.links[source].awaits_shuttle()) {
+            std::hint::spin_loop();
+        }
         for look in 0..=self.spins() {
             match self.try_receive_from_any(pattern, expected, buffer) {
                 Now::Received(status) => {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use shm_core::board::{CELLS, Place, Topic};
 use shm_core::direct::Transfer;
-use shm_core::ring::{Cell, ROW_CELLS, RingHeader};
+use shm_core::ring::{Cell, ROW_CELLS, RingHeader, Shuttle};
 
 use super::watchdog;
 use crate::attach::Attachment;
@@ -163,11 +163,12 @@ fn write_over(job: &Job, script: &mut Script<'_>) {
     }
 }
 
-/// The header of a ring, or that of one of its first cells.
+/// The header of a ring, its shuttle, or the header of one of its first cells.
 fn ring_line(ring: usize, number: usize) -> Range<usize> {
     let start = match number {
         0 => ring,
-        _ => ring + size_of::<RingHeader>() + (number - 1) * size_of::<Cell>(),
+        1 => ring + size_of::<RingHeader>() - size_of::<Shuttle>(),
+        _ => ring + size_of::<RingHeader>() + (number - 2) * size_of::<Cell>(),
     };
     start..start + 64
 }

@@ -8,6 +8,7 @@
 
 use std::hint::black_box;
 
+use super::shuttle::{Shuttle, Side, View};
 use super::{Body, CELL_WORDS, Cell, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, copy_short, lap, stamp_of};
 use crate::bytes::{LINE_BYTES, prepare_line};
 use crate::sync::Ordering;
@@ -48,6 +49,12 @@ pub struct Damaged {
     pub rows: usize,
 }
 
+/// The next message is not in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InShuttle {
+    stamp: u64,
+}
+
 /// Where a message lies that may not have come yet: the next one, or one after others that have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ahead {
@@ -68,10 +75,16 @@ pub struct Consumer<'a> {
     pub(super) next_lap: u64,
     /// Messages read since there was none.
     streak: u64,
+    shuttle: View<'a>,
 }
 
 impl<'a> Consumer<'a> {
-    /// The reading half of a ring that nobody has used yet.
+    /// The reading half of a ring that nobody has used yet, and `side` of the shuttle beside this ring and the one back.
+    pub fn with_shuttle(ring: Ring<'a>, shuttle: &'a Shuttle, side: Side) -> Self {
+        Self { shuttle: View::new(shuttle, side), ..Self::new(ring) }
+    }
+
+    /// The reading half of a ring that nobody has used yet, without a shuttle.
     pub fn new(ring: Ring<'a>) -> Self {
         let (cell, row_end) = (&ring.cells[0], ROW_CELLS as u32);
         Self {
@@ -83,12 +96,19 @@ impl<'a> Consumer<'a> {
             head_published: 0,
             next_lap: row_end.into(),
             streak: 0,
+            shuttle: View::NONE,
         }
     }
 
     /// Whether a message is waiting. A `false` may be stale as soon as it is returned.
     #[inline]
     pub fn is_ready(&self) -> bool {
+        self.has_cell() || self.shuttle.look(self.head).is_some()
+    }
+
+    /// Whether a message is waiting in the ring.
+    #[inline]
+    fn has_cell(&self) -> bool {
         stamp_of(self.cell, self.head).is_some()
     }
 
@@ -96,7 +116,7 @@ impl<'a> Consumer<'a> {
     #[inline]
     fn body(&self, cell: &Cell, stamp: u64) -> Result<Body, Damaged> {
         let (told, kind) = ((stamp >> 32) as u16, (stamp >> 48) as u16);
-        let mut body = Body { told, kind, words: [0; CELL_WORDS] };
+        let mut body = Body { told, kind, in_shuttle: false, words: [0; CELL_WORDS] };
         if body.payload_bytes() > PAYLOAD_BYTES || body.next_place() >= self.ring.cells.len() {
             return Err(self.damaged(&body));
         }
@@ -111,18 +131,71 @@ impl<'a> Consumer<'a> {
         Damaged { claimed: body.payload_bytes(), next, most: PAYLOAD_BYTES, rows: self.ring.rows() }
     }
 
-    /// The header of the next message, which stays in the ring until [`Consumer::pop`].
+    /// The header of the next message, which stays where it is until [`Consumer::pop`].
     ///
     /// # Errors
     ///
     /// [`Damaged`] if the cell cannot be right; the ring is of no use any more.
     #[inline]
     pub fn peek(&mut self) -> Option<Result<Body, Damaged>> {
-        let Some(stamp) = stamp_of(self.cell, self.head) else {
-            self.look_in_vain();
-            return None;
-        };
-        Some(self.body(self.cell, stamp))
+        self.peek_cell().unwrap_or_else(|there| Some(self.peek_shuttle(there)))
+    }
+
+    /// [`Consumer::peek`] of a message in the ring.
+    ///
+    /// # Errors
+    ///
+    /// [`InShuttle`] if the next message is there, and not in the ring.
+    #[inline(always)]
+    pub fn peek_cell(&mut self) -> Result<Option<Result<Body, Damaged>>, InShuttle> {
+        // In this order: what is in the shuttle may have been sent before what is in the ring.
+        let stamp = stamp_of(self.cell, self.head);
+        if let Some(stamp) = self.shuttle.look(self.head) {
+            return Err(InShuttle { stamp });
+        }
+        match stamp {
+            Some(stamp) => Ok(Some(self.body(self.cell, stamp))),
+            None => {
+                self.look_in_vain();
+                Ok(None)
+            }
+        }
+    }
+
+    /// [`Consumer::peek`] of the message in the shuttle that [`Consumer::peek_cell`] has found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::peek`].
+    #[inline(always)]
+    pub fn peek_shuttle(&self, InShuttle { stamp }: InShuttle) -> Result<Body, Damaged> {
+        self.shuttle.body(stamp).ok_or_else(|| self.damaged_shuttle(stamp))
+    }
+
+    #[cold]
+    fn damaged_shuttle(&self, stamp: u64) -> Damaged {
+        let claimed = (stamp >> 32) as usize & 0x3f;
+        Damaged { claimed, next: 0, most: SHORT_BYTES, rows: self.ring.rows() }
+    }
+
+    /// Whether a message of so many bytes to the other side can go in the shuttle: it is here, and they fit into its line.
+    #[inline(always)]
+    pub fn can_answer(&self, length: usize) -> bool {
+        self.shuttle.is_here() && length <= SHORT_BYTES
+    }
+
+    /// Whether the other side has the shuttle, and its last message came in it: so its next one is likely to.
+    #[inline(always)]
+    pub fn awaits_shuttle(&self) -> bool {
+        self.shuttle.is_awaited(self.head)
+    }
+
+    /// Sends a message to the other side in the shuttle, behind the `pushed` messages of [`Producer::pushed`](super::Producer)
+    /// in the ring there; nothing if it [cannot](Consumer::can_answer).
+    #[inline(always)]
+    pub fn answer(&mut self, pushed: u64, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) {
+        debug_assert!(self.can_answer(payload.len()));
+        self.shuttle.send(pushed, payload, kind, words);
     }
 
     /// Whether a message is waiting, for whoever waits for one.
@@ -200,7 +273,7 @@ impl<'a> Consumer<'a> {
 
     /// Copies the payload of `body`, which [`Consumer::peek`] returned last, to the beginning of `buffer`, or as much of it as
     /// fits.
-    #[inline]
+    #[inline(always)]
     pub fn copy_payload(&self, body: &Body, buffer: &mut [u8]) {
         // A processor that expects the message reads ahead of its arrival, and asks for all its lines at once, but only where it
         // need not wait for the length that stands in the first one. So this one comes from the buffer where it can: the
@@ -211,7 +284,10 @@ impl<'a> Consumer<'a> {
             told => told,
         };
         let (content, to) = (&self.cell.payload, buffer.as_mut_ptr());
-        if length <= SHORT_BYTES {
+        if body.in_shuttle {
+            // SAFETY: `buffer` is so long, and what the shuttle holds is no longer than `SHORT_BYTES`, as was checked.
+            unsafe { self.shuttle.copy_payload(to, length.min(SHORT_BYTES)) }
+        } else if length <= SHORT_BYTES {
             // SAFETY: by Invariant 2 the producer leaves the cell alone; both `buffer` and what it holds are so long.
             content.with(|place| unsafe { copy_short(place.cast(), to, length) });
         } else {
@@ -224,6 +300,9 @@ impl<'a> Consumer<'a> {
     #[inline]
     pub fn payload_word(&self, body: &Body) -> Option<u64> {
         let is_word = body.payload_bytes() == size_of::<u64>();
+        if body.in_shuttle {
+            return self.shuttle.payload_word().filter(|_| is_word);
+        }
         // SAFETY: by Invariant 2 the producer leaves the cell alone, whose payload is aligned.
         is_word.then(|| self.cell.payload.with(|place| unsafe { place.cast::<u64>().read() }))
     }
@@ -232,6 +311,10 @@ impl<'a> Consumer<'a> {
     /// it can see now: then it has to be woken.
     #[inline(always)]
     pub fn pop(&mut self, body: &Body) -> bool {
+        if body.in_shuttle {
+            self.shuttle.take(self.head);
+            return false;
+        }
         let next = body.next_place();
         self.head += 1;
         self.place += 1;
@@ -298,7 +381,7 @@ impl<'a> Consumer<'a> {
     #[inline(never)]
     pub(super) fn publish_quietly(&mut self) {
         self.publish();
-        if self.is_ready() {
+        if self.has_cell() {
             // Whoever has sent that meanwhile may have looked before, found no room, and sleep now: the next pop is late. (A
             // store that this load overtakes is seen by the second look, after a nap, of who goes to sleep: see `wait.rs`.)
             self.head_published = self.head.wrapping_sub(MOST_UNPUBLISHED);

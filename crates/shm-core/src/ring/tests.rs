@@ -300,3 +300,67 @@ fn a_quiet_publication_that_comes_too_late_is_followed_by_a_wake() {
     assert!(pop(&mut consumer, (2, PAYLOAD_BYTES)));
     push(&mut producer, 3, PAYLOAD_BYTES).unwrap();
 }
+
+/// What one of two sides does that talk to each other.
+#[derive(Debug, Clone)]
+enum Talk {
+    Send { length: usize, in_shuttle: bool },
+    Receive,
+}
+
+proptest! {
+    /// Whatever both sides send in rings and shuttle, all messages come whole and in order.
+    #[test]
+    fn rings_and_shuttle_are_a_queue_each_way(
+        steps in prop::collection::vec(
+            (0..2usize, prop_oneof![
+                (0..=SHORT_BYTES + 1, any::<bool>()).prop_map(|(length, in_shuttle)| Talk::Send { length, in_shuttle }),
+                Just(Talk::Receive),
+            ]),
+            0..400,
+        ),
+    ) {
+        let (headers, cells) = ([RingHeader::new(), RingHeader::new()], [cells(7), cells(7)]);
+        let ring = |from: usize| Ring::new(&headers[from], &cells[from]);
+        let mut producers = [0, 1].map(|me| Producer::new(ring(me)));
+        let mut consumers = [(0, Side::First), (1, Side::Second)]
+            .map(|(me, side)| Consumer::with_shuttle(ring(1 - me), ring(0).shuttle(), side));
+        let (mut queues, mut number, mut answers) = ([VecDeque::new(), VecDeque::new()], 0, 0);
+        for (me, step) in steps {
+            match step {
+                Talk::Send { length, in_shuttle } => {
+                    let sent = if in_shuttle && consumers[me].can_answer(length) {
+                        let pushed = producers[me].pushed();
+                        consumers[me].answer(pushed, number as u16, [number; CELL_WORDS], &payload(number, length));
+                        answers += 1;
+                        true
+                    } else {
+                        push(&mut producers[me], number, length).is_ok()
+                    };
+                    if sent {
+                        queues[me].push_back((number, length));
+                        number += 1;
+                    }
+                }
+                Talk::Receive => match queues[1 - me].pop_front() {
+                    Some(expected) => {
+                        prop_assert!(consumers[me].is_ready());
+                        pop(&mut consumers[me], expected);
+                    }
+                    None => prop_assert!(!consumers[me].is_ready() && consumers[me].peek().is_none()),
+                },
+            }
+        }
+        prop_assert_eq!(ring(0).shuttle().messages(), answers);
+    }
+}
+
+#[test]
+fn a_shuttle_that_claims_too_much_is_damaged() {
+    let (headers, cells) = ([RingHeader::new(), RingHeader::new()], [cells(7), cells(7)]);
+    let ring = |from: usize| Ring::new(&headers[from], &cells[from]);
+    let mut consumer = Consumer::with_shuttle(ring(0), ring(0).shuttle(), Side::Second);
+    ring(0).shuttle().damage(1 | (SHORT_BYTES as u64 + 1) << 32);
+    let damaged = consumer.peek().expect("a message").expect_err("too long");
+    assert_eq!((damaged.claimed, damaged.most), (SHORT_BYTES + 1, SHORT_BYTES));
+}

@@ -269,3 +269,85 @@ fn chunks_that_came_home_from_a_rank_that_died_are_free() {
         assert_eq!(chunks.len(), lent, "no chunk is lent twice");
     });
 }
+
+/// Messages in the shuttle between both ranks so far.
+fn in_shuttle(world: &World) -> u32 {
+    world.engine.borrow().job.ring(0, 1).shuttle().messages()
+}
+
+#[test]
+fn short_messages_that_answer_each_other_share_a_line() {
+    with_ranks(|one, other| {
+        // Each has to know of the ring to it.
+        one.send(&[0u8], (1, TAG)).unwrap();
+        other.send(&[0u8], (0, TAG)).unwrap();
+        one.recv(&mut [9u8], (1, TAG)).unwrap();
+        other.recv(&mut [9u8], (0, TAG)).unwrap();
+        let before = in_shuttle(one);
+        for round in 0..100u32 {
+            let message = vec![round; round as usize % 9];
+            for (from, to, source) in [
+                (one, other, Source::from((0, TAG))),
+                (other, one, Source::from((1, TAG))),
+                (one, other, (ANY_SOURCE, TAG).into()),
+                (other, one, (ANY_SOURCE, TAG).into()),
+            ] {
+                let mut buffer = [7; 8];
+                from.send(&message, (to.rank(), TAG)).unwrap();
+                let status = to.recv(&mut buffer, source).unwrap();
+                assert_eq!((status.bytes, status.source), (4 * message.len() as u64, from.rank()));
+                assert_eq!(buffer[..message.len()], message);
+            }
+        }
+        assert_eq!(in_shuttle(one) - before, 400);
+    });
+}
+
+/// What goes by the shuttle, through the ring and in chunks is received in the order in which it was sent, whatever is posted.
+#[test]
+fn lanes_keep_their_order() {
+    with_ranks(|one, other| {
+        let lengths = [8, 40, 3000, 0, 32, 20_000, 33, 1];
+        let mut seed = 1u32;
+        let mut random = |below: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 16) as usize % below
+        };
+        for round in 0..500 {
+            let (from, to) = if round % 2 == 0 { (one, other) } else { (other, one) };
+            let sent: Vec<_> = (0..1 + random(6)).map(|_| content(lengths[random(lengths.len())])).collect();
+            let posted: Vec<_> =
+                (0..random(3).min(sent.len())).map(|_| to.irecv::<u8>((from.rank(), TAG)).unwrap()).collect();
+            for message in &sent {
+                from.send(message, (to.rank(), TAG)).unwrap();
+            }
+            if random(3) == 0 {
+                // All are found, and kept.
+                assert!(to.try_probe((from.rank(), TAG + 1)).unwrap().is_none());
+            }
+            let mut received: Vec<_> = posted.into_iter().map(|request| request.wait().unwrap().0).collect();
+            while received.len() < sent.len() {
+                received.push(to.recv_vec::<u8>((from.rank(), TAG)).unwrap().0);
+            }
+            assert!(received == sent, "round {round}");
+        }
+        assert!(in_shuttle(one) > 100);
+    });
+}
+
+#[test]
+fn what_the_shuttle_never_carries_is_damage() {
+    with_ranks(|one, other| {
+        one.send(&[1u8], (1, TAG)).unwrap();
+        other.send(&[1u8], (0, TAG)).unwrap();
+        one.recv(&mut [0u8], (1, TAG)).unwrap();
+        other.recv(&mut [0u8], (0, TAG)).unwrap();
+        let mut engine = one.engine.borrow_mut();
+        let link = &mut engine.links[1];
+        let pushed = link.producer.as_ref().unwrap().pushed();
+        link.consumer.as_mut().unwrap().answer(pushed, LENT, [0; 3], &[0; 8]);
+        drop(engine);
+        let error = other.recv(&mut [0u8], (0, TAG)).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    });
+}
