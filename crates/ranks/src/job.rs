@@ -12,8 +12,8 @@ use shm_core::ring::{Consumer, Ring, RingHeader, Side};
 use shm_core::{Bell, Doorbell, Segment, SegmentError};
 
 use crate::layout::{
-    CALL_SITES, CHUNK_BYTES, CallSiteEntry, EAGER_BYTES, Event, Geometry, JobHeader, PeerTally, RankControl,
-    SITE_TALLIES, SiteTally, TRANSFERS, Tally, rank_state,
+    CALL_SITES, CHUNK_BYTES, CallSiteEntry, Event, Geometry, JobHeader, PeerTally, RankControl, SITE_TALLIES,
+    SiteTally, TRANSFERS, Tally, rank_state,
 };
 use crate::turns::Turns;
 
@@ -93,7 +93,7 @@ impl Job {
 
     /// The longest message that is sent without waiting for its receiver.
     pub(crate) fn eager_limit(&self) -> u64 {
-        EAGER_BYTES.min(self.direct_from() - 1)
+        self.geometry.eager_bytes().min(self.direct_from() - 1)
     }
 
     /// Whether the job was started with this one of [`crate::layout::modes`].

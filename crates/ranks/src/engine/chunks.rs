@@ -10,11 +10,11 @@ use std::hint::black_box;
 use shm_core::pool::{Holder, NoSuchChunk, Pool};
 
 use crate::envelope::Lent;
-use crate::layout::{CHUNK_BYTES, MOST_PARTS, PART_BYTES};
+use crate::layout::{CHUNK_BYTES, EAGER_BYTES};
 
 /// Chunks of the longest message that is lent.
-const MOST_HELD: usize = MOST_PARTS * PART_BYTES / CHUNK_BYTES;
-/// Of its pool other ranks may hold on to this part, all together; else nobody does.
+const MOST_HELD: usize = EAGER_BYTES as usize / CHUNK_BYTES;
+/// Of its pool other ranks may hold on to one part of so many, all together.
 const HELD_PART: usize = 4;
 
 /// A part of a LENT message, as its cell tells.
@@ -34,8 +34,8 @@ pub(crate) struct Chunks {
     held: [Lent; MOST_HELD],
     next_held: usize,
     held_end: usize,
-    /// Whether it holds on to chunks at all: not where so many ranks did that the pools were short of them.
-    holds: bool,
+    /// How many it may hold on to: fewer, or none, where so many ranks do that the pools would be short of them.
+    most_held: usize,
     /// Where the other rank's next message in chunks, or the next part of one, may lie, as a cell says it: what is put together
     /// in memory is not read as a whole.
     next_place: u64,
@@ -50,7 +50,7 @@ impl Chunks {
             held: [Lent::default(); MOST_HELD],
             next_held: 0,
             held_end: 0,
-            holds: MOST_HELD * (ranks - 1) * HELD_PART <= mine.chunks(),
+            most_held: MOST_HELD.min(mine.chunks() / HELD_PART / (ranks - 1).max(1)),
             next_place: 0,
         }
     }
@@ -98,7 +98,7 @@ impl Chunks {
     /// Holds on to one more chunk of a message.
     #[inline]
     pub(super) fn hold_too(&mut self, place: Lent) -> Result<(), NoSuchChunk> {
-        if !self.holds || self.held_end == MOST_HELD {
+        if self.held_end >= self.most_held {
             return self.give_back(place);
         }
         self.held[self.held_end] = place;
@@ -162,16 +162,16 @@ impl Chunks {
         Lent { chunk: if (next as usize) < self.theirs.count() { next } else { 0 }, ..place }
     }
 
-    /// Where the part after one at `place` is likely to lie: see [`part_behind`].
+    /// Where the part after one of `length` bytes at `place` is likely to lie: see [`part_behind`].
     #[inline]
-    pub(super) fn part_after(&self, place: Lent) -> Lent {
-        part_behind(place).unwrap_or_else(|| Lent { offset: 0, ..self.place_after(place) })
+    pub(super) fn part_after(&self, place: Lent, length: usize) -> Lent {
+        part_behind(place, length).unwrap_or_else(|| Lent { offset: 0, ..self.place_after(place) })
     }
 }
 
-/// Where the next part goes in the chunk of the one at `place`, if there is room.
+/// Where the next part goes in the chunk of the one at `place`, if both are of `length` bytes and there is room.
 #[inline]
-pub(super) fn part_behind(place: Lent) -> Option<Lent> {
-    let offset = place.offset as usize + PART_BYTES;
-    (offset + PART_BYTES <= CHUNK_BYTES).then_some(Lent { offset: offset as u32, ..place })
+pub(super) fn part_behind(place: Lent, length: usize) -> Option<Lent> {
+    let offset = place.offset as usize + length;
+    (offset + length <= CHUNK_BYTES).then_some(Lent { offset: offset as u32, ..place })
 }

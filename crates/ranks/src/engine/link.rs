@@ -18,7 +18,7 @@ use crate::envelope::{
     self, Envelope, INVITE, Lent, MATCH, PART, PULLED, PUSHED, control_words, copied_words, invite_words,
 };
 use crate::job::Job;
-use crate::layout::{FIRST_RING_ROWS, MOST_PARTS, PART_BYTES, rank_state};
+use crate::layout::{FIRST_PARTS, FIRST_RING_ROWS, MOST_PARTS, PART_BYTES, part_bytes, rank_state};
 
 /// What an eager message costs beyond its payload while it is unexpected: about the size of its entry.
 const ENVELOPE_COST: u64 = 64;
@@ -221,7 +221,8 @@ impl Link {
         let Some(mut parts) = self.consumer.as_ref().map(|consumer| Parts::new(consumer.next())) else {
             return false;
         };
-        for target in buffer.chunks_mut(PART_BYTES) {
+        let part_bytes = part_bytes(length);
+        for target in buffer.chunks_mut(part_bytes) {
             let mut part = loop {
                 match self.next_part(&mut parts, length) {
                     Some(Ok(part)) => break part,
@@ -234,7 +235,7 @@ impl Link {
             if self.chunks.copy_out(part, target).is_err() || parts.push(part).is_err() {
                 return false;
             }
-            self.chunks.expect(self.chunks.part_after(part.place));
+            self.chunks.expect(self.chunks.part_after(part.place, part_bytes));
         }
         if let Some(last) = parts.as_slice().last() {
             // The next message begins in another chunk.
@@ -276,7 +277,8 @@ impl Link {
 
     /// Whether the next message, which is LENT, has come with all of its parts.
     pub(super) fn has_all_parts(&self, first: &Body) -> bool {
-        let last = Envelope::from_body(first).length.saturating_sub(1) / PART_BYTES as u64;
+        let length = Envelope::from_body(first).length;
+        let last = length.saturating_sub(1) / part_bytes(length) as u64;
         // One that is too long to be sound is dealt with at once.
         last >= MOST_PARTS as u64
             || self.consumer.as_ref().is_some_and(|consumer| consumer.peek_ahead(last as usize).is_some())
@@ -286,7 +288,7 @@ impl Link {
     pub(super) fn parts(&self, length: u64) -> Result<Parts, String> {
         let consumer = self.consumer.as_ref().ok_or("a message without its ring")?;
         let mut parts = Parts::new(consumer.next());
-        while ((parts.count * PART_BYTES) as u64) < length {
+        while ((parts.count * part_bytes(length)) as u64) < length {
             let part = self.next_part(&mut parts, length);
             parts.push(part.ok_or("a message in parts that ends early")??)?;
         }
@@ -316,14 +318,16 @@ impl Link {
             }
             place
         };
-        let bytes = length.saturating_sub((index * PART_BYTES) as u64).min(PART_BYTES as u64) as usize;
+        let most = part_bytes(length);
+        let bytes = length.saturating_sub((index * most) as u64).min(most as u64) as usize;
         self.chunks.check(place, bytes).map_err(|error| error.to_string())?;
         Ok(Part { place, fresh: envelope::is_fresh(told), keep: envelope::keeps_chunk(told) })
     }
 
     /// Copies all parts of a message into a buffer of its length.
     pub(super) fn copy_parts(&self, parts: &Parts, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
-        let mut targets = buffer.chunks_mut(PART_BYTES).zip(parts.as_slice());
+        let part_bytes = part_bytes(buffer.len() as u64);
+        let mut targets = buffer.chunks_mut(part_bytes).zip(parts.as_slice());
         targets.try_for_each(|(target, part)| self.chunks.copy_out(*part, target))
     }
 
@@ -424,10 +428,11 @@ pub(crate) fn open_ring(
 pub(super) fn enlarge_ring(
     producer: &mut Producer<'static>,
     job: &'static Job,
-    sender: usize,
-    receiver: usize,
+    (sender, receiver): (usize, usize),
+    parts: usize,
 ) {
-    if producer.lacks_rows_for(MOST_PARTS) && job.segment().reserve(job.ring_range(sender, receiver)).is_ok()
+    if producer.lacks_rows_for(parts.max(FIRST_PARTS))
+        && job.segment().reserve(job.ring_range(sender, receiver)).is_ok()
     {
         producer.use_all();
     }

@@ -23,7 +23,7 @@ use crate::envelope::{
     CHUNK, DATA, EAGER, Envelope, FLAG_SYNCHRONOUS, Lent, OFFER, RENDEZVOUS, chunk_flags, control_words,
 };
 use crate::error::{Error, Result};
-use crate::layout::CHUNK_BYTES;
+use crate::layout::{CHUNK_BYTES, part_bytes};
 
 /// Chunks that an unmatched long message may hold: enough for the copy to go on while the match comes back.
 const EARLY_CHUNKS: usize = 4;
@@ -165,7 +165,9 @@ impl Engine {
             self.links[destination].wake();
         }
         if let Some(producer) = &mut self.links[destination].producer {
-            enlarge_ring(producer, self.job, self.rank, destination);
+            let parts =
+                if length <= self.eager_limit { length.div_ceil(part_bytes(length) as u64) } else { 0 };
+            enlarge_ring(producer, self.job, (self.rank, destination), parts as usize);
         }
         if length > self.ring_limit as u64 && self.lender.is_none() {
             self.job.segment().reserve(self.job.pool_range(self.rank))?;

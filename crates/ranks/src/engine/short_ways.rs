@@ -13,7 +13,7 @@ use super::link::charge;
 use super::receives::Expected;
 use crate::envelope::{self, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::Result;
-use crate::layout::{CHUNK_BYTES, PART_BYTES};
+use crate::layout::{CHUNK_BYTES, PART_BYTES, part_bytes};
 use crate::matching::Pattern;
 use crate::status::Status;
 
@@ -167,24 +167,25 @@ impl Engine {
             return Lending::Otherwise;
         };
         let directly = link.offers && self.direct.serves(envelope.length, Some(producer.distance()));
-        let parts = payload.len().div_ceil(PART_BYTES);
+        let part_bytes = part_bytes(envelope.length);
+        let parts = payload.len().div_ceil(part_bytes);
         let chunks = payload.len().div_ceil(CHUNK_BYTES).saturating_sub(link.chunks.held());
-        if directly || !lender.may_lend(chunks) {
+        if directly || !producer.can_have_room_for(parts) || !lender.may_lend(chunks) {
             return Lending::Otherwise;
         }
         if !producer.has_room_for(parts) {
             return Lending::NoRoom;
         }
         let (mut last, mut held) = (None, None);
-        for (index, part) in payload.chunks(PART_BYTES).enumerate() {
-            let place = last.and_then(part_behind).unwrap_or_else(|| {
+        for (index, part) in payload.chunks(part_bytes).enumerate() {
+            let place = last.and_then(|last| part_behind(last, part_bytes)).unwrap_or_else(|| {
                 held = link.chunks.take_held().map(|held| Lent { offset: 0, ..held });
                 held.or_else(|| lender.lend_eager(destination)).expect("the chunks were counted above")
             });
             let streamed = held.is_none() && producer.distance().streams(part.len());
             let filled = link.chunks.fill(place, part, streamed);
             debug_assert!(filled.is_ok(), "{place:?} was checked when it was received");
-            let flags = chunk_flags(streamed, index + 1 < parts && part_behind(place).is_some());
+            let flags = chunk_flags(streamed, index + 1 < parts && part_behind(place, part_bytes).is_some());
             let lent = place.for_the_other();
             let told = match index {
                 0 => producer.try_push(LENT | envelope.flags | flags, envelope.words(), &lent.to_bytes()),

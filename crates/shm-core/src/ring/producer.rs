@@ -83,12 +83,14 @@ impl<'a> Producer<'a> {
     }
 
     /// Whether there is no room for so many short messages, and [`Producer::use_all`] would give more.
-    ///
-    /// # Panics
-    ///
-    /// As [`Producer::has_room_for`].
     pub fn lacks_rows_for(&mut self, messages: usize) -> bool {
-        self.rows < self.ring.rows() && !self.has_room_for(messages)
+        self.rows < self.ring.rows() && !(self.can_have_room_for(messages) && self.has_room_for(messages))
+    }
+
+    /// Whether there can be room for so many short messages in the rows that may be touched: see [`Producer::has_room_for`].
+    #[inline]
+    pub fn can_have_room_for(&self, messages: usize) -> bool {
+        messages.div_ceil(ROW_CELLS) + FEWEST_ROWS <= self.rows
     }
 
     /// From now on all rows may be touched.
@@ -120,11 +122,7 @@ impl<'a> Producer<'a> {
     ///
     /// If somebody who waits for so much room might not be woken: it takes four rows more than they fill (Invariant 4).
     pub fn has_room_for(&mut self, messages: usize) -> bool {
-        assert!(
-            messages.div_ceil(ROW_CELLS) + FEWEST_ROWS <= self.rows,
-            "{messages} messages in {} rows",
-            self.rows
-        );
+        assert!(self.can_have_room_for(messages), "{messages} messages in {} rows", self.rows);
         let begun = lap(self.tail + (ROW_CELLS - 1) as u64);
         let begun = begun + u64::from(self.next != NONE && self.tail == begun * ROW_CELLS as u64);
         let laps = (lap(self.tail + messages as u64 + (ROW_CELLS - 1) as u64)).saturating_sub(begun);
