@@ -44,7 +44,7 @@ pub(crate) const INVITE: u16 = 7;
 pub(crate) const PULLED: u16 = 8;
 /// Sender to receiver: the same.
 pub(crate) const PUSHED: u16 = 9;
-/// The payload is in chunks of the sender's pool, which the receiver empties as soon as it sees it: here is the first part,
+/// The payload is in chunks of either rank's pool, which the receiver empties as soon as it sees it: here is the first part,
 /// the others follow in PART cells, with nothing between them.
 pub(crate) const LENT: u16 = 10;
 

@@ -375,6 +375,12 @@ const RING_ROWS: usize = 23;
 /// message in parts needs room for all of them.
 pub(crate) const FIRST_RING_ROWS: usize = ring::FEWEST_ROWS + FIRST_PARTS.div_ceil(ring::ROW_CELLS);
 
+const _: () = {
+    // Wherever they are, the parts of the longest eager message find room.
+    assert!(MOST_PARTS.div_ceil(ring::ROW_CELLS) + ring::FEWEST_ROWS <= RING_ROWS);
+    assert!((LONG_PARTS_BEYOND as usize).div_ceil(PART_BYTES) <= FIRST_PARTS && FIRST_PARTS <= MOST_PARTS);
+};
+
 /// Sizes and offsets of a job with a given number of ranks. The same in every process of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -438,6 +444,7 @@ impl Geometry {
             .number(self.pool_chunks as u64)
             .number(CHUNK_BYTES as u64)
             .number(PART_BYTES as u64)
+            .number(LONG_PARTS_BEYOND)
             .number(MOST_PARTS as u64)
             .number(self.board_bytes as u64)
             .number(self.piece_bytes as u64)
@@ -644,6 +651,7 @@ mod tests {
             assert_eq!(geometry.tally(ranks - 1).end, geometry.size());
             assert_eq!(geometry.timeline(ranks - 1, 8).end, geometry.size_with(8));
             assert_eq!(geometry.size_with(0), geometry.size());
+            assert_eq!(geometry.eager_bytes(), if ranks > 64 { 128 << 10 } else { 256 << 10 });
             assert!(geometry.pool_chunks > ranks);
             assert!(SLOTS_BYTES + 2 * SHARED_PIECES * geometry.piece_bytes <= geometry.board_bytes);
             assert!(SLOTS_BYTES + 2 * geometry.exchanged_bytes() <= geometry.board_bytes);

@@ -39,7 +39,8 @@ pub(crate) fn context_of(world: u32) -> u32 {
 /// ```
 ///
 /// Nothing moves while no rank is in a call: there is no progress thread. A receiver needs no help of its sender
-/// for what lies in the segment already: messages of up to 256 KiB, and as much of longer ones.
+/// for what lies in the segment already: messages of up to 256 KiB, and up to 64 KiB of those longer ones that are not copied
+/// directly.
 ///
 /// Dropping it finalizes, see [`World::finalize`], and gives up on errors. While a panic unwinds, dropping it
 /// waits for nothing but a copy to its memory that another rank is at, and tells the launcher that this rank has failed.

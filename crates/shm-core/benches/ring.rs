@@ -90,11 +90,11 @@ fn round_trip_of_the_shuttle(bencher: Bencher<'_, '_>) {
         let (stop, mut copy) = (&stop, [0; 8]);
         let _partner = with_partner(scope, stop, move || {
             if pop(&mut far, &mut copy, || stop.is_set()) {
-                far.answer(0, 0, [0; CELL_WORDS], &copy);
+                far.send_in_shuttle(0, 0, [0; CELL_WORDS], &copy);
             }
         });
         let mut round_trip = || {
-            near.answer(0, 0, [0; CELL_WORDS], black_box(&[1; 8]));
+            near.send_in_shuttle(0, 0, [0; CELL_WORDS], black_box(&[1; 8]));
             pop(&mut near, black_box(&mut [0; 8]), || false);
         };
         warm_up(&mut round_trip);

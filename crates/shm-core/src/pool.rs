@@ -52,7 +52,7 @@ impl Default for Returns {
     }
 }
 
-/// The memory of one pool: what the owner and all readers share.
+/// The memory of one pool: what the owner and all holders share.
 #[derive(Clone, Copy)]
 pub struct Pool<'a> {
     returns: &'a [Returns],
@@ -142,13 +142,13 @@ impl<'a> Owner<'a> {
         });
     }
 
-    /// Takes chunks back from readers that are gone: they read no more.
+    /// Takes chunks back from holders that are gone: they touch nothing any more.
     pub fn take_back(&mut self, mut is_lost: impl FnMut(u32) -> bool) {
         let (pool, free, expected) = (self.pool, &mut self.free, &mut self.expected);
         self.lent.retain(|&chunk| {
             let lost = is_lost(chunk);
             if lost {
-                // Its reader may have come to give it back, or not.
+                // Its holder may have come to give it back, or not.
                 expected[chunk as usize] = pool.returns(chunk);
                 free.push_back(chunk);
             }
@@ -156,7 +156,7 @@ impl<'a> Owner<'a> {
         });
     }
 
-    /// The chunks that readers have, as far as is known without looking.
+    /// The chunks that are held, as far as is known without looking.
     pub fn lent(&self) -> impl Iterator<Item = u32> {
         self.lent.iter().copied()
     }

@@ -11,7 +11,7 @@
 //! # Layout
 //!
 //! ```text
-//! RingHeader, written by the consumer           Cell, written by the producer
+//! RingHeader: head and released by the consumer Cell, written by the producer
 //!   0  head        u64  cells read                0  stamp     u64  sequence u32: position + 1 of the message
 //!   8  released    u64  for the layer above                         told     u16: payload bytes, 11 bits, and
 //! 128  shuttle     see shuttle.rs; written by both                            the row after this one, 5 bits
@@ -48,7 +48,7 @@
 //!
 //! # Invariants
 //!
-//! 1. Only the producer writes cells, and only the consumer the header. But the consumer writes over payload that it has read
+//! 1. Only the producer writes cells, and only the consumer `head` and `released`. But the consumer writes over payload that it has read
 //!    ([`Consumer::pop`]), before it publishes that.
 //! 2. The producer gives a row to a lap only after it has seen a `head` behind the last message that lay in it.
 //! 3. Before it gives a row to a lap none of its stamps can be taken for one of that lap: they are younger than half
@@ -61,8 +61,8 @@
 //!
 //! # Memory ordering
 //!
-//! Two pairs. `ring-publish`: the cell's stamp (Release by the producer, Acquire by the consumer) carries the
-//! cell over. `ring-consume`: `head` (Release by the consumer, Acquire by the producer) gives the room back; what the
+//! Two pairs, and that of the shuttle. `ring-publish`: the cell's stamp (Release by the producer, Acquire by the consumer) carries
+//! the cell over, and the stamp of what was put into the shuttle before. `ring-consume`: `head` (Release by the consumer, Acquire by the producer) gives the room back; what the
 //! consumer copied out, and wrote over, happened before.
 //!
 //! # Safety
@@ -103,7 +103,7 @@ const SHORT_BYTES: usize = 32;
 /// Bits of a payload's length in a cell; the others are a row.
 const LENGTH_BITS: u32 = 11;
 
-/// The consumer's progress, as it has published it.
+/// The consumer's progress, as it has published it, and a shuttle.
 #[repr(C, align(128))]
 pub struct RingHeader {
     head: AtomicU64,
@@ -238,7 +238,7 @@ fn lap(position: u64) -> u64 {
 }
 
 impl Body {
-    /// Payload bytes of the message that travel through this ring.
+    /// Payload bytes of the message that travel in its cell.
     #[inline]
     pub fn payload_bytes(&self) -> usize {
         usize::from(self.told) & ((1 << LENGTH_BITS) - 1)

@@ -154,8 +154,8 @@ fn what_is_seen_ahead_comes_after_the_others() {
 
 /// Sends a message in the shuttle.
 fn answer(consumer: &mut Consumer<'_>, pushed: u64, number: u32) {
-    assert!(consumer.can_answer(1));
-    consumer.answer(pushed, 1, [number.into(); 3], &[number as u8]);
+    assert!(consumer.shuttle_takes(1));
+    consumer.send_in_shuttle(pushed, 1, [number.into(); 3], &[number as u8]);
 }
 
 /// Messages are received in the order in which they were sent, in the ring or in the shuttle.
@@ -190,7 +190,7 @@ fn the_shuttle_goes_to_and_fro() {
             let shuttle = theirs.ring().shuttle();
             let mut consumer = Consumer::with_shuttle(theirs_back.ring(), shuttle, Side::First);
             answer(&mut consumer, 0, 1);
-            assert!(!consumer.can_answer(0));
+            assert!(!consumer.shuttle_takes(0));
             pop(&mut consumer, 2, &[2]);
             answer(&mut consumer, 0, 3);
         });

@@ -34,7 +34,7 @@ pub(crate) struct Chunks {
     held: [Lent; MOST_HELD],
     next_held: usize,
     held_end: usize,
-    /// How many it may hold on to: fewer, or none, where so many ranks do that the pools would be short of them.
+    /// How many it may hold on to, as many as at first also in later worlds of fewer ranks: fewer, or none, where so many ranks do that the pools would be short of them.
     most_held: usize,
     /// Where the other rank's next message in chunks, or the next part of one, may lie, as a cell says it: what is put together
     /// in memory is not read as a whole.
@@ -82,37 +82,40 @@ impl Chunks {
         }
     }
 
-    /// Gives a chunk back to its owner, who has to be woken if that is the other rank.
+    /// Gives a chunk back to its owner; whether that is the other rank, which has to be woken then.
     #[inline]
-    pub(super) fn give_back(&self, place: Lent) -> Result<(), NoSuchChunk> {
-        self.pool(place).give_back(place.chunk)
+    pub(super) fn give_back(&self, place: Lent) -> Result<bool, NoSuchChunk> {
+        self.pool(place).give_back(place.chunk)?;
+        Ok(!place.mine)
     }
 
-    /// Holds on to the chunk of a message that has been read, instead of those of the one before.
+    /// Holds on to the chunk of a message that has been read, instead of those of the one before; returns as
+    /// [`Chunks::give_back`].
     #[inline]
-    pub(super) fn hold(&mut self, place: Lent) -> Result<(), NoSuchChunk> {
-        self.give_back_held()?;
-        self.hold_too(place)
+    pub(super) fn hold(&mut self, place: Lent) -> Result<bool, NoSuchChunk> {
+        let given = self.give_back_held()?;
+        Ok(self.hold_too(place)? | given)
     }
 
-    /// Holds on to one more chunk of a message.
+    /// Holds on to one more chunk of a message, or gives it back; returns as [`Chunks::give_back`].
     #[inline]
-    pub(super) fn hold_too(&mut self, place: Lent) -> Result<(), NoSuchChunk> {
+    pub(super) fn hold_too(&mut self, place: Lent) -> Result<bool, NoSuchChunk> {
         if self.held_end >= self.most_held {
             return self.give_back(place);
         }
         self.held[self.held_end] = place;
         self.held_end += 1;
-        Ok(())
+        Ok(false)
     }
 
-    /// Gives back what this rank holds on to; the other one has to be woken then.
+    /// Gives back what this rank holds on to; returns as [`Chunks::give_back`].
     #[inline]
-    pub(super) fn give_back_held(&mut self) -> Result<(), NoSuchChunk> {
+    pub(super) fn give_back_held(&mut self) -> Result<bool, NoSuchChunk> {
+        let mut given = false;
         while let Some(place) = self.take_held() {
-            self.give_back(place)?;
+            given |= self.give_back(place)?;
         }
-        Ok(())
+        Ok(given)
     }
 
     /// A chunk that this rank holds on to, for a message to the other one.
@@ -126,7 +129,7 @@ impl Chunks {
         Some(self.held[self.next_held - 1])
     }
 
-    /// How many there are.
+    /// How many of them there are.
     #[inline]
     pub(super) fn held(&self) -> usize {
         self.held_end - self.next_held

@@ -4,7 +4,8 @@
 //!
 //! 1. For every destination that holds no chunk of a matched message, one chunk is kept back.
 //! 2. Messages that nobody has matched yet get chunks only while half the pool is free beyond that; eager ones, which are
-//!    emptied as soon as the receiver looks, while an eighth is.
+//!    emptied as soon as the receiver looks, while an eighth is. Of what is emptied receivers hold on to a quarter of the pool at
+//!    most (`chunks.rs`).
 //!
 //! So `free >= destinations without a matched chunk` holds always: [`Lender::lend_matched`] can serve every
 //! destination in turn, whatever the others do.
@@ -133,7 +134,7 @@ impl Lender {
         self.owner.free() >= least
     }
 
-    /// What eager messages leave. Their chunks come back as soon as the receiver looks.
+    /// What eager messages leave. Their chunks are emptied as soon as the receiver looks.
     fn kept_by_eager(&self) -> usize {
         self.chunks / 8
     }

@@ -172,12 +172,11 @@ impl Link {
         self.bell.nudge(self.doorbell);
     }
 
-    /// Sends an eager message in the shuttle, which is here.
+    /// Sends an eager message in the shuttle; whether it could.
     #[inline(always)]
-    pub(super) fn answer(&mut self, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) {
-        if let (Some(producer), Some(consumer)) = (&self.producer, &mut self.consumer) {
-            consumer.answer(producer.pushed(), kind, words, payload);
-        }
+    pub(super) fn send_in_shuttle(&mut self, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) -> bool {
+        let (Some(producer), Some(consumer)) = (&self.producer, &mut self.consumer) else { return false };
+        consumer.send_in_shuttle(producer.pushed(), kind, words, payload)
     }
 
     /// Whether the next message is likely to come in the shuttle. Who looks there before it is written takes its line away from who
@@ -267,11 +266,10 @@ impl Link {
         let part = Part { place, fresh: envelope::is_fresh(told), keep: false };
         self.chunks.copy_out(part, buffer).map_err(|error| error.to_string())?;
         self.chunks.expect(self.chunks.place_after(place));
-        if let Some(consumer) = &mut self.consumer {
-            consumer.pop(told);
+        let has_room = self.consumer.as_mut().is_some_and(|consumer| consumer.pop(told));
+        if self.chunks.hold(place).map_err(|error| error.to_string())? | has_room {
+            self.wake();
         }
-        self.chunks.hold(place).map_err(|error| error.to_string())?;
-        self.wake();
         Ok(())
     }
 
@@ -337,19 +335,21 @@ impl Link {
         let Some(consumer) = &mut self.consumer else { return Ok(()) };
         // One without payload, which only damage makes, has to go too.
         let ahead = if parts.count == 0 { consumer.after(parts.ahead, first) } else { parts.ahead };
-        consumer.pop_to(ahead);
-        self.chunks.give_back_held().map_err(|error| error.to_string())?;
+        let mut changed = consumer.pop_to(ahead);
+        changed |= self.chunks.give_back_held().map_err(|error| error.to_string())?;
         for part in parts.as_slice().iter().filter(|part| !part.keep) {
-            self.chunks.hold_too(Lent { offset: 0, ..part.place }).map_err(|error| error.to_string())?;
+            let place = Lent { offset: 0, ..part.place };
+            changed |= self.chunks.hold_too(place).map_err(|error| error.to_string())?;
         }
-        self.wake();
+        if changed {
+            self.wake();
+        }
         Ok(())
     }
 
     /// Gives back the chunks that this rank holds on to: it goes to sleep, or leaves this world.
     pub(super) fn give_back_held(&mut self) -> Result<(), NoSuchChunk> {
-        if self.chunks.held() > 0 {
-            self.chunks.give_back_held()?;
+        if self.chunks.held() > 0 && self.chunks.give_back_held()? {
             self.wake();
         }
         Ok(())

@@ -199,7 +199,7 @@ impl Engine {
             _ => None,
         };
         match place.filter(|_| !envelope::keeps_chunk(body)) {
-            Some(place) => link.chunks.give_back(place).map_err(|error| error.to_string()),
+            Some(place) => link.chunks.give_back(place).map(drop).map_err(|error| error.to_string()),
             None => Ok(()),
         }
     }

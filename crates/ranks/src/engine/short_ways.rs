@@ -57,7 +57,7 @@ impl Engine {
     // The envelope must not go through memory on its way to the cell (see `Envelope`): so it is made when the cell is
     // there, and given to nobody by reference. It has these flags, and the payload's length.
     #[inline(always)]
-    pub(crate) fn try_short<const ANSWERS: bool>(
+    pub(crate) fn try_short<const SHUTTLE: bool>(
         &mut self,
         destination: usize,
         flags: u16,
@@ -66,7 +66,7 @@ impl Engine {
     ) -> bool {
         self.may_be_eager(destination, flags)
             && payload.len() < self.ring_below
-            && self.push_now::<ANSWERS>(destination, payload, envelope)
+            && self.push_now::<SHUTTLE>(destination, payload, envelope)
     }
 
     /// Sends a message at once if it is eager and nobody watches; never to this rank itself, to which there is no ring.
@@ -91,7 +91,7 @@ impl Engine {
 
     /// Sends a message through the ring, if there is room for it.
     #[inline(always)]
-    fn push_now<const ANSWERS: bool>(
+    fn push_now<const SHUTTLE: bool>(
         &mut self,
         destination: usize,
         payload: &[u8],
@@ -107,9 +107,11 @@ impl Engine {
         if !has_credit {
             return false;
         }
-        if ANSWERS && link.consumer.as_ref().is_some_and(|consumer| consumer.can_answer(payload.len())) {
+        if SHUTTLE && link.consumer.as_ref().is_some_and(|consumer| consumer.shuttle_takes(payload.len())) {
             let (kind, words) = header();
-            link.answer(kind, words, payload);
+            if !link.send_in_shuttle(kind, words, payload) {
+                return false;
+            }
         } else if producer.try_push_with(payload, header).is_err() {
             return false;
         }
@@ -170,7 +172,7 @@ impl Engine {
         let part_bytes = part_bytes(envelope.length);
         let parts = payload.len().div_ceil(part_bytes);
         let chunks = payload.len().div_ceil(CHUNK_BYTES).saturating_sub(link.chunks.held());
-        if directly || !producer.can_have_room_for(parts) || !lender.may_lend(chunks) {
+        if directly || !producer.can_have_room_for(parts) || chunks > 0 && !lender.may_lend(chunks) {
             return Lending::Otherwise;
         }
         if !producer.has_room_for(parts) {

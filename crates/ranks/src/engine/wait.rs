@@ -369,7 +369,7 @@ impl Engine {
         }
     }
 
-    /// Gives back the chunks of other ranks that this one holds on to: who sleeps sends nothing there.
+    /// Gives back all chunks that this rank holds on to: who sleeps sends nothing there.
     pub(super) fn give_back_held(&mut self) -> Result<()> {
         let given = self.links.iter_mut().try_for_each(Link::give_back_held);
         given.map_err(|error| self.damaged(error.to_string()))

@@ -221,6 +221,9 @@ fn replay_message(job: &Job, script: &mut Script<'_>) {
 fn forge_message(job: &Job, script: &mut Script<'_>) {
     let (sender, receiver) = (script.below(RANKS), script.below(RANKS));
     let (position, at) = next_message(job, (sender, receiver));
+    if sender != receiver && script.byte() < 64 {
+        return forge_in_shuttle(job, script, (sender, receiver), position);
+    }
     let words = cell(job, (sender, receiver), at);
     let kind = script.below(usize::from(envelope::PART) + 2);
     let flags = if script.byte() < 32 { script.byte() << 8 } else { 0 };
@@ -234,6 +237,28 @@ fn forge_message(job: &Job, script: &mut Script<'_>) {
     let stamp = (position + 1) | payload << 32 | next << NEXT_ROW | ((kind | flags) as u64) << 48;
     words[0].store(stamp, Relaxed);
     job.control(receiver).senders.bits[0].fetch_or(1 << sender, Relaxed);
+}
+
+/// A message in the shuttle that nobody has sent, most likely behind all that lie in the ring.
+fn forge_in_shuttle(job: &Job, script: &mut Script<'_>, ranks: (usize, usize), position: u64) {
+    let (first, second) = (ranks.0.min(ranks.1), ranks.0.max(ranks.1));
+    let start = job.geometry().ring(first, second).start + size_of::<RingHeader>() - size_of::<Shuttle>();
+    let words: &[AtomicU64] = job.segment().slice_at(start, 8);
+    // The first rank sends the odd ones.
+    let last = words[0].load(Relaxed) as u32;
+    let number = last.wrapping_add(if last.is_multiple_of(2) == (ranks.0 == first) { 1 } else { 2 });
+    let kind = if script.byte() < 192 { envelope::EAGER } else { script.below(16) as u16 };
+    let most = if script.byte() < 32 { 64 } else { 33 };
+    let length = script.below(most) as u64;
+    let after = position.wrapping_sub(script.below(2) as u64) & 1023;
+    words[1].store(script.below(4) as u64 | (ranks.0 as u64) << 32, Relaxed);
+    words[2].store(script.below(3) as u64 | u64::from(type_hash::<u8>()) << 32, Relaxed);
+    words[3].store(if script.byte() < 192 { length } else { script.word(0) }, Relaxed);
+    let stamp = u64::from(number) | (length | after << 6) << 32 | u64::from(kind) << 48;
+    words[0].store(stamp, Relaxed);
+    for (sender, receiver) in [ranks, (ranks.1, ranks.0)] {
+        job.control(receiver).senders.bits[0].fetch_or(1 << sender, Relaxed);
+    }
 }
 
 impl<'w> Rank<'w> {

@@ -3,12 +3,12 @@
 //! # Safety
 //!
 //! Trusted for reading cells, and for writing over what has been read, until `head` is published (Invariants 1 and 2). Lengths
-//! and rows read from a cell are checked before use.
+//! and rows read from a cell are checked before use. What comes in the shuttle is read by `shuttle.rs`, which is told how much of it fits.
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
 
-use super::shuttle::{Shuttle, Side, View};
+use super::shuttle::{Shuttle, Side, View, claimed_bytes};
 use super::{Body, CELL_WORDS, Cell, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, copy_short, lap, stamp_of};
 use crate::bytes::{LINE_BYTES, prepare_line};
 use crate::sync::Ordering;
@@ -75,7 +75,7 @@ pub struct Consumer<'a> {
     pub(super) next_lap: u64,
     /// Messages read since there was none.
     streak: u64,
-    shuttle: View<'a>,
+    pub(super) shuttle: View<'a>,
 }
 
 impl<'a> Consumer<'a> {
@@ -174,13 +174,13 @@ impl<'a> Consumer<'a> {
 
     #[cold]
     fn damaged_shuttle(&self, stamp: u64) -> Damaged {
-        let claimed = (stamp >> 32) as usize & 0x3f;
+        let claimed = claimed_bytes(stamp).into();
         Damaged { claimed, next: 0, most: SHORT_BYTES, rows: self.ring.rows() }
     }
 
-    /// Whether a message of so many bytes to the other side can go in the shuttle: it is here, and they fit into its line.
+    /// Whether a message of so many bytes to the other side fits into the shuttle: it is here, and they into its line.
     #[inline(always)]
-    pub fn can_answer(&self, length: usize) -> bool {
+    pub fn shuttle_takes(&self, length: usize) -> bool {
         self.shuttle.is_here() && length <= SHORT_BYTES
     }
 
@@ -190,12 +190,17 @@ impl<'a> Consumer<'a> {
         self.shuttle.is_awaited(self.head)
     }
 
-    /// Sends a message to the other side in the shuttle, behind the `pushed` messages of [`Producer::pushed`](super::Producer)
-    /// in the ring there; nothing if it [cannot](Consumer::can_answer).
+    /// Sends a message to the other side in the shuttle, behind the `pushed` messages of
+    /// [`Producer::pushed`](super::Producer::pushed) in the ring there; whether it [could](Consumer::shuttle_takes).
     #[inline(always)]
-    pub fn answer(&mut self, pushed: u64, kind: u16, words: [u64; CELL_WORDS], payload: &[u8]) {
-        debug_assert!(self.can_answer(payload.len()));
-        self.shuttle.send(pushed, payload, kind, words);
+    pub fn send_in_shuttle(
+        &mut self,
+        pushed: u64,
+        kind: u16,
+        words: [u64; CELL_WORDS],
+        payload: &[u8],
+    ) -> bool {
+        self.shuttle.send(pushed, payload, kind, words)
     }
 
     /// Whether a message is waiting, for whoever waits for one.

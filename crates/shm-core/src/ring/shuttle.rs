@@ -14,13 +14,13 @@
 //! last one has the shuttle, and may send the next one in it or not. All others go through the rings. Each says how many messages
 //! its side has sent through its ring before it (`after`), and is taken when those have been.
 //!
-//! Who finds the next message of the ring looks at the shuttle after that: if a message in the shuttle was sent before, its stamp
-//! was stored before that of the ring, and is seen.
+//! Who looks loads the stamp in the ring first, and then that in the shuttle: if a message in the shuttle was sent before the next one of
+//! the ring, the stamp of the latter carries that of the former over (`ring-publish`), so it is seen.
 //!
 //! # Memory ordering
 //!
-//! `shuttle`: the stamp (Release by who sends, Acquire by who receives) carries the message over, that the message before it was
-//! read, and all stamps of the ring that were stored before.
+//! `shuttle`: the stamp (Release by who sends, Acquire by who receives) carries the message over, and that the message before it
+//! was read.
 //!
 //! # Safety
 //!
@@ -37,14 +37,13 @@ const TOLD_BITS: u32 = 16;
 /// More messages than a ring has cells: so the last bits say which number is meant.
 const AFTER_MASK: u64 = (1 << (TOLD_BITS - LENGTH_BITS)) - 1;
 
-/// The cell in shared memory. Zeroed, it is with [`Side::First`] and was never used.
+/// The cell in shared memory. Zeroed, it is with [`Side::First`] and was never used. Processors fetch lines in pairs, so nothing
+/// else may lie in the line beside it.
 #[repr(C, align(128))]
 pub struct Shuttle {
     stamp: AtomicU64,
     words: UnsafeCell<[u64; CELL_WORDS]>,
     payload: UnsafeCell<[u8; SHORT_BYTES]>,
-    /// Processors fetch lines in pairs: nothing else may lie beside it.
-    beside: UnsafeCell<[u8; 64]>,
 }
 
 // SAFETY: the protocol says who accesses the rest when; the stamp orders the accesses.
@@ -68,8 +67,13 @@ impl Shuttle {
             stamp: AtomicU64::new(0),
             words: UnsafeCell::new([0; CELL_WORDS]),
             payload: UnsafeCell::new([0; SHORT_BYTES]),
-            beside: UnsafeCell::new([0; 64]),
         }
+    }
+
+    /// A shuttle in which so many messages have been sent and taken.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn after(messages: u32) -> Self {
+        Self { stamp: AtomicU64::new(messages.into()), ..Self::new() }
     }
 
     #[cfg(all(test, not(loom)))]
@@ -77,7 +81,7 @@ impl Shuttle {
         self.stamp.store(stamp, Ordering::Relaxed);
     }
 
-    /// How many messages have been sent in it; for a look from outside.
+    /// How many messages have been sent in it, modulo 2³²; for a look from outside.
     pub fn messages(&self) -> u32 {
         self.stamp.load(Ordering::Relaxed) as u32
     }
@@ -111,6 +115,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same when so many messages have been sent in it and taken, an even number of them.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn begin_after(&mut self, messages: u32) {
+        self.last = messages;
+    }
+
     #[inline(always)]
     pub(super) fn is_here(&self) -> bool {
         self.here.is_some()
@@ -134,7 +144,7 @@ impl<'a> View<'a> {
     /// The header of the message whose stamp was seen just now; `None` if its payload is longer than it can be.
     #[inline(always)]
     pub(super) fn body(&self, stamp: u64) -> Option<Body> {
-        let told = (stamp >> 32) as u16 & ((1 << LENGTH_BITS) - 1);
+        let told = claimed_bytes(stamp);
         let (kind, in_shuttle) = ((stamp >> 48) as u16, true);
         // SAFETY: the stamp was seen, and the message not answered.
         let words = self.there?.words.with(|place| unsafe { place.read() });
@@ -169,11 +179,11 @@ impl<'a> View<'a> {
         self.taken_after = after;
     }
 
-    /// Sends a message of at most [`SHORT_BYTES`] in the shuttle, behind so many in the ring to the other side; nothing if it is
-    /// not here.
+    /// Sends a message in the shuttle, behind so many in the ring to the other side; whether it could: it is here, and the
+    /// payload fits.
     #[inline(always)]
-    pub(super) fn send(&mut self, after: u64, payload: &[u8], kind: u16, words: [u64; CELL_WORDS]) {
-        let Some(shuttle) = self.here.take_if(|_| payload.len() <= SHORT_BYTES) else { return };
+    pub(super) fn send(&mut self, after: u64, payload: &[u8], kind: u16, words: [u64; CELL_WORDS]) -> bool {
+        let Some(shuttle) = self.here.take_if(|_| payload.len() <= SHORT_BYTES) else { return false };
         // SAFETY: this side has the shuttle, and the payload fits.
         shuttle
             .payload
@@ -185,7 +195,14 @@ impl<'a> View<'a> {
         // SYNC shuttle
         shuttle.stamp.store(u64::from(self.last) | told << 32 | u64::from(kind) << 48, Ordering::Release);
         self.there = Some(shuttle);
+        true
     }
+}
+
+/// The payload bytes that a stamp claims.
+#[inline(always)]
+pub(super) fn claimed_bytes(stamp: u64) -> u16 {
+    (stamp >> 32) as u16 & ((1 << LENGTH_BITS) - 1)
 }
 
 #[cfg(not(loom))]
@@ -197,4 +214,4 @@ const _: () = {
 };
 
 #[cfg(not(loom))]
-crate::fixed_layout!(Shuttle { stamp, words, payload, beside });
+crate::fixed_layout!(Shuttle { stamp, words, payload });

@@ -329,9 +329,9 @@ proptest! {
         for (me, step) in steps {
             match step {
                 Talk::Send { length, in_shuttle } => {
-                    let sent = if in_shuttle && consumers[me].can_answer(length) {
+                    let sent = if in_shuttle && consumers[me].shuttle_takes(length) {
                         let pushed = producers[me].pushed();
-                        consumers[me].answer(pushed, number as u16, [number; CELL_WORDS], &payload(number, length));
+                        consumers[me].send_in_shuttle(pushed, number as u16, [number; CELL_WORDS], &payload(number, length));
                         answers += 1;
                         true
                     } else {
@@ -353,6 +353,37 @@ proptest! {
         }
         prop_assert_eq!(ring(0).shuttle().messages(), answers);
     }
+}
+
+/// Nothing changes where the numbers of messages in the shuttle and of those before them come round.
+#[test]
+fn numbers_of_the_shuttle_come_round() {
+    const BEFORE: u32 = u32::MAX - 5;
+    let (headers, cells) = ([RingHeader::new(), RingHeader::new()], [cells(7), cells(7)]);
+    let shuttle = Shuttle::after(BEFORE);
+    let ring = |from: usize| Ring::new(&headers[from], &cells[from]);
+    let mut producers = [0, 1].map(|me| Producer::new(ring(me)));
+    let mut consumers = [(0, Side::First), (1, Side::Second)].map(|(me, side)| {
+        let mut consumer = Consumer::with_shuttle(ring(1 - me), &shuttle, side);
+        consumer.shuttle.begin_after(BEFORE);
+        consumer
+    });
+    // More of them than the bits that tell how many came before can count.
+    for number in 0..3000u64 {
+        let me = number as usize % 2;
+        assert!(consumers[1 - me].peek().is_none());
+        push(&mut producers[me], number, 40).unwrap();
+        assert!(consumers[me].send_in_shuttle(number / 2 + 1, 0, [0; CELL_WORDS], &[]));
+        for in_shuttle in [false, true] {
+            let body = consumers[1 - me].peek().expect("a message").unwrap();
+            assert_eq!(
+                (body.is_in_shuttle(), body.words[0]),
+                (in_shuttle, if in_shuttle { 0 } else { number })
+            );
+            consumers[1 - me].pop(&body);
+        }
+    }
+    assert_eq!(shuttle.messages(), BEFORE.wrapping_add(3000));
 }
 
 #[test]

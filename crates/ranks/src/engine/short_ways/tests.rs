@@ -1,6 +1,7 @@
 //! Messages in chunks and in parts, where both ends are at hand.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
 use crate::engine::direct::Direct;
@@ -70,7 +71,7 @@ fn all_chunks_come_back(world: &World, other: &World) -> bool {
 #[test]
 fn parts_arrive_expected_and_unexpected() {
     with_ranks(|sender, receiver| {
-        for length in [PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 50_000, EAGER_BYTES as usize] {
+        for length in [PART_BYTES, PART_BYTES + 1, 32 << 10, (32 << 10) + 1, 50_000, EAGER_BYTES as usize] {
             let sent = content(length);
             for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
                 let mut buffer = vec![0; length];
@@ -243,6 +244,60 @@ fn a_chunk_goes_to_and_fro_and_no_other_is_touched() {
     });
 }
 
+/// Who goes to sleep gives back what it holds on to.
+#[test]
+fn a_rank_that_sleeps_holds_no_chunks() {
+    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    sender.send(&content(3000), (1, TAG)).unwrap();
+    let receiver = std::thread::spawn(move || {
+        receiver.recv(&mut vec![0u8; 3000], (0, TAG)).unwrap();
+        receiver.recv(&mut [0u8], (0, TAG + 1)).unwrap();
+        receiver
+    });
+    let begin = Instant::now();
+    while !all_chunks_are_free(&sender) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "chunks are held in a sleep");
+        std::thread::yield_now();
+    }
+    sender.send(&[0u8], (1, TAG + 1)).unwrap();
+    let receiver = receiver.join().unwrap();
+    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+}
+
+/// Of what is thrown away chunks of either pool come back, and the shuttle with it.
+#[test]
+fn answers_that_are_thrown_away_give_their_chunks_back() {
+    with_ranks(|one, other| {
+        for world in [one, other] {
+            world.send(&[0u8], (1 - world.rank(), TAG)).unwrap();
+        }
+        for world in [one, other] {
+            world.recv(&mut [0u8], (1 - world.rank(), TAG)).unwrap();
+        }
+        one.send(&content(LENGTHS[1]), (1, TAG)).unwrap();
+        one.send(&[0u8], (1, TAG)).unwrap();
+        other.recv(&mut vec![0u8; LENGTHS[1]], (0, TAG)).unwrap();
+        other.recv(&mut [0u8], (0, TAG)).unwrap();
+        // Both come home unread.
+        other.send(&content(LENGTHS[1]), (0, TAG)).unwrap();
+        other.send(&[0u8], (0, TAG)).unwrap();
+        assert!(!all_chunks_are_free(one));
+        let before = in_shuttle(one);
+        let mut engine = one.engine.borrow_mut();
+        let consumer = engine.links[1].consumer.take().unwrap();
+        let consumer = engine.empty_ring(1, consumer).unwrap();
+        engine.links[1].consumer = Some(consumer);
+        drop(engine);
+        assert!(all_chunks_are_free(one));
+        one.send(&[5u8], (1, TAG)).unwrap();
+        assert_eq!(in_shuttle(one), before + 1);
+        let mut buffer = [0u8];
+        other.recv(&mut buffer, (0, TAG)).unwrap();
+        assert_eq!(buffer, [5]);
+    });
+}
+
 /// What a rank sent before it died is received, and the chunk that came with it is free again then, just once.
 #[test]
 fn chunks_that_came_home_from_a_rank_that_died_are_free() {
@@ -345,7 +400,7 @@ fn what_the_shuttle_never_carries_is_damage() {
         let mut engine = one.engine.borrow_mut();
         let link = &mut engine.links[1];
         let pushed = link.producer.as_ref().unwrap().pushed();
-        link.consumer.as_mut().unwrap().answer(pushed, LENT, [0; 3], &[0; 8]);
+        link.consumer.as_mut().unwrap().send_in_shuttle(pushed, LENT, [0; 3], &[0; 8]);
         drop(engine);
         let error = other.recv(&mut [0u8], (0, TAG)).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
