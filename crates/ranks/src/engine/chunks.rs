@@ -19,7 +19,7 @@ const HELD_PART: usize = 4;
 
 /// A part of a LENT message, as its cell tells.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Part {
+pub(crate) struct Part {
     pub(super) place: Lent,
     /// It was written into the caches just now.
     pub(super) fresh: bool,
@@ -116,6 +116,11 @@ impl Chunks {
             given |= self.give_back(place)?;
         }
         Ok(given)
+    }
+
+    /// How many chunks of the other rank's messages this one may hold on to.
+    pub(super) fn most_held(&self) -> usize {
+        self.most_held
     }
 
     /// A chunk that this rank holds on to, for a message to the other one.

@@ -170,11 +170,20 @@ impl Engine {
     /// are given back.
     fn take_lent(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
         let envelope = checked_envelope(source, body)?;
-        let link = &self.links[source];
-        let parts = link.parts(envelope.length)?;
-        let mut copied = Ok(());
-        let mut fill = |buffer: &mut [u8]| copied = link.copy_parts(&parts, buffer);
+        let parts = self.links[source].parts(envelope.length)?;
         let receive = self.posted.take_match(&envelope);
+        if receive.is_none()
+            && let Some(kept) = self.links[source].keep_parts(body, &parts)
+        {
+            self.unexpected.push(envelope, Kept::Lent(kept));
+            if self.observer.is_some() {
+                self.observe_arrival(&envelope, receive);
+            }
+            return Ok(());
+        }
+        let link = &self.links[source];
+        let mut copied = Ok(());
+        let mut fill = |buffer: &mut [u8]| copied = link.copy_parts(parts.as_slice(), buffer);
         match receive {
             Some(id) => self.receives.deliver(id, &envelope, &self.call_sites, fill),
             None => {

@@ -20,8 +20,10 @@ use crate::status::Status;
 /// The payload of a message that came before its receive.
 #[derive(Debug)]
 pub(crate) enum Kept {
-    /// Copied out of the ring: it is bounded per pair.
+    /// Copied out of the ring or its chunks: it is bounded per pair.
     Eager(Box<[u8]>),
+    /// An eager one that is still in its chunks.
+    Lent(Box<[Part]>),
     /// Still with the sender, except for early chunks; the sender's number of the message.
     Rendezvous(u32),
     /// A send of this rank itself.
@@ -91,6 +93,15 @@ impl Engine {
             Kept::Eager(payload) => {
                 self.links[source].release(envelope.length, self.unexpected_bound);
                 self.deliver(id, &envelope, &payload);
+            }
+            Kept::Lent(parts) => {
+                let link = &mut self.links[source];
+                let mut copied = Ok(());
+                let fill = |buffer: &mut [u8]| copied = link.copy_parts(&parts, buffer);
+                self.receives.deliver(id, &envelope, &self.call_sites, fill);
+                let emptied = copied.and_then(|()| link.empty_kept(&parts));
+                emptied.map_err(|error| self.damaged(error.to_string()))?;
+                self.links[source].release(envelope.length, self.unexpected_bound);
             }
             Kept::FromSelf(send) => {
                 let payload = match self.sends.get_mut(send) {

@@ -113,10 +113,17 @@ impl Engine {
     }
 
     /// Forgets what nobody has matched, and gives back the memory that it holds.
-    fn give_up_messages(&mut self) -> Result<()> {
+    pub(super) fn give_up_messages(&mut self) -> Result<()> {
+        let mut damaged = None;
         for (envelope, kept) in self.unexpected.take_all() {
-            if let Kept::Eager(_) = kept {
-                self.links[usize::from(envelope.source)].release(envelope.length, self.unexpected_bound);
+            let link = &mut self.links[usize::from(envelope.source)];
+            match kept {
+                Kept::Eager(_) => link.release(envelope.length, self.unexpected_bound),
+                Kept::Lent(parts) => {
+                    link.release(envelope.length, self.unexpected_bound);
+                    damaged = link.empty_kept(&parts).err().or(damaged);
+                }
+                Kept::Rendezvous(_) | Kept::FromSelf(_) => {}
             }
         }
         for id in self.sends.numbers() {
@@ -124,7 +131,6 @@ impl Engine {
                 self.direct.release(id, &push, self.job.transfers(self.rank));
             }
         }
-        let mut damaged = None;
         for link in &mut self.links {
             let inflows = mem::take(&mut link.inflows);
             let early = inflows.into_values().flat_map(|inflow| inflow.early);

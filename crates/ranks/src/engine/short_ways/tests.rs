@@ -244,6 +244,38 @@ fn a_chunk_goes_to_and_fro_and_no_other_is_touched() {
     });
 }
 
+/// A long message that comes before its receive stays in its chunks, as long as there are not too many of them; nothing changes
+/// for who receives it, or gives it up.
+#[test]
+fn long_messages_are_kept_in_their_chunks() {
+    with_ranks(|sender, receiver| {
+        let kept = || receiver.engine.borrow().links[0].kept_parts();
+        for given_up in [false, true] {
+            let messages: Vec<_> = (0..3).map(|number| content(100_000 + number)).collect();
+            for message in &messages {
+                sender.send(message, (1, TAG)).unwrap();
+            }
+            assert!(receiver.try_probe((0, TAG + 1)).unwrap().is_none());
+            // Seven parts each, and at most 16 of all of them.
+            assert_eq!(kept(), 14);
+            assert!(!all_chunks_are_free(sender));
+            if given_up {
+                receiver.engine.borrow_mut().give_up_messages().unwrap();
+            } else {
+                let error = receiver.recv(&mut [0u8; 10], (0, TAG)).unwrap_err();
+                assert!(matches!(error, Error::Truncated { .. }), "{error}");
+                for message in &messages[1..] {
+                    assert!(receiver.recv_vec::<u8>((0, TAG)).unwrap().0 == *message);
+                }
+            }
+            assert_eq!(kept(), 0);
+            assert!(all_chunks_come_back(sender, receiver));
+            let charged = sender.engine.borrow().links[1].charged;
+            assert_eq!(receiver.engine.borrow().links[0].released, charged);
+        }
+    });
+}
+
 /// Who goes to sleep gives back what it holds on to.
 #[test]
 fn a_rank_that_sleeps_holds_no_chunks() {
