@@ -34,7 +34,8 @@ pub(crate) struct Chunks {
     held: [Lent; MOST_HELD],
     next_held: usize,
     held_end: usize,
-    /// How many it may hold on to, as many as at first also in later worlds of fewer ranks: fewer, or none, where so many ranks do that the pools would be short of them.
+    /// How many it may hold on to: fewer, or none, where so many ranks do that the pools would be short of them. In later worlds,
+    /// of fewer ranks, it stays as it is.
     most_held: usize,
     /// Where the other rank's next message in chunks, or the next part of one, may lie, as a cell says it: what is put together
     /// in memory is not read as a whole.
@@ -118,7 +119,7 @@ impl Chunks {
         Ok(given)
     }
 
-    /// How many chunks of the other rank's messages this one may hold on to.
+    /// How many chunks this rank may hold on to, and as many in messages that it keeps there.
     pub(super) fn most_held(&self) -> usize {
         self.most_held
     }

@@ -5,7 +5,7 @@
 //! 1. For every destination that holds no chunk of a matched message, one chunk is kept back.
 //! 2. Messages that nobody has matched yet get chunks only while half the pool is free beyond that; eager ones, which are
 //!    emptied as soon as the receiver looks, while an eighth is. Of what is emptied receivers hold on to a quarter of the pool at
-//!    most (`chunks.rs`).
+//!    most (`chunks.rs`), and long ones that nobody has asked for fill as much (`Link::keep_parts`).
 //!
 //! So `free >= destinations without a matched chunk` holds always: [`Lender::lend_matched`] can serve every
 //! destination in turn, whatever the others do.

@@ -31,6 +31,16 @@ fn with_ranks(body: impl FnOnce(&World, &World)) {
     [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
 }
 
+/// Lets both know of the ring to them, without which there is no shuttle.
+fn meet(one: &World, other: &World) {
+    for world in [one, other] {
+        world.send(&[0u8], (1 - world.rank(), TAG)).unwrap();
+    }
+    for world in [one, other] {
+        world.recv(&mut [9u8], (1 - world.rank(), TAG)).unwrap();
+    }
+}
+
 fn content(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at + at / 256) as u8).collect()
 }
@@ -249,7 +259,7 @@ fn a_chunk_goes_to_and_fro_and_no_other_is_touched() {
 #[test]
 fn long_messages_are_kept_in_their_chunks() {
     with_ranks(|sender, receiver| {
-        let kept = || receiver.engine.borrow().links[0].kept_parts();
+        let kept = || receiver.engine.borrow().links[0].kept_chunks();
         for given_up in [false, true] {
             let messages: Vec<_> = (0..3).map(|number| content(100_000 + number)).collect();
             for message in &messages {
@@ -301,12 +311,7 @@ fn a_rank_that_sleeps_holds_no_chunks() {
 #[test]
 fn answers_that_are_thrown_away_give_their_chunks_back() {
     with_ranks(|one, other| {
-        for world in [one, other] {
-            world.send(&[0u8], (1 - world.rank(), TAG)).unwrap();
-        }
-        for world in [one, other] {
-            world.recv(&mut [0u8], (1 - world.rank(), TAG)).unwrap();
-        }
+        meet(one, other);
         one.send(&content(LENGTHS[1]), (1, TAG)).unwrap();
         one.send(&[0u8], (1, TAG)).unwrap();
         other.recv(&mut vec![0u8; LENGTHS[1]], (0, TAG)).unwrap();
@@ -365,11 +370,7 @@ fn in_shuttle(world: &World) -> u32 {
 #[test]
 fn short_messages_that_answer_each_other_share_a_line() {
     with_ranks(|one, other| {
-        // Each has to know of the ring to it.
-        one.send(&[0u8], (1, TAG)).unwrap();
-        other.send(&[0u8], (0, TAG)).unwrap();
-        one.recv(&mut [9u8], (1, TAG)).unwrap();
-        other.recv(&mut [9u8], (0, TAG)).unwrap();
+        meet(one, other);
         let before = in_shuttle(one);
         for round in 0..100u32 {
             let message = vec![round; round as usize % 9];
@@ -425,10 +426,7 @@ fn lanes_keep_their_order() {
 #[test]
 fn what_the_shuttle_never_carries_is_damage() {
     with_ranks(|one, other| {
-        one.send(&[1u8], (1, TAG)).unwrap();
-        other.send(&[1u8], (0, TAG)).unwrap();
-        one.recv(&mut [0u8], (1, TAG)).unwrap();
-        other.recv(&mut [0u8], (0, TAG)).unwrap();
+        meet(one, other);
         let mut engine = one.engine.borrow_mut();
         let link = &mut engine.links[1];
         let pushed = link.producer.as_ref().unwrap().pushed();
