@@ -103,6 +103,7 @@ pub(crate) struct JobHeader {
     /// What turns are drawn from.
     pub(crate) draws: AtomicU64,
     pub(crate) sleepers: Sleepers,
+    pub(crate) processors: Processors,
     /// Whose proposal holds in what ranks agreed on last.
     pub(crate) verdict: Verdict,
     /// 1 if the job goes on when a rank fails.
@@ -122,6 +123,13 @@ pub(crate) mod modes {
 #[repr(C, align(64))]
 pub(crate) struct Sleepers {
     pub(crate) bits: [AtomicU64; MAX_RANKS / 64],
+}
+
+/// 1 + the number of the processor on which each rank was when it last waited for long, 0 if it never has or if that is not known.
+/// It may be on another one by now.
+#[repr(C, align(64))]
+pub(crate) struct Processors {
+    pub(crate) of: [AtomicU32; MAX_RANKS],
 }
 
 /// The states of [`RankControl::state`].
@@ -294,10 +302,12 @@ fixed_layout!(JobHeader {
     turn,
     draws,
     sleepers,
+    processors,
     verdict,
     survives,
 });
 fixed_layout!(Sleepers { bits });
+fixed_layout!(Processors { of });
 fixed_layout!(RankControl {
     doorbell,
     life,

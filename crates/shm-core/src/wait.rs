@@ -312,6 +312,19 @@ pub fn monotonic_nanoseconds() -> u64 {
     crate::sys::clock::monotonic()
 }
 
+/// The processor that this thread runs on at this moment, by the system's number; `None` where that cannot be known. It may be
+/// another one as soon as this returns.
+///
+/// ```
+/// let processor = shm_core::wait::current_processor();
+/// assert!(processor.is_some() || !cfg!(target_os = "linux"));
+/// ```
+#[cfg(not(loom))]
+#[inline]
+pub fn current_processor() -> Option<u32> {
+    crate::sys::processors::current()
+}
+
 /// Waits until `condition` gives a value: bounded spinning and yielding, then parking.
 ///
 /// Before each sleep `interrupt` says how long it may last (`None`: until a ring or a notice), or ends the wait
@@ -386,40 +399,57 @@ pub fn wait_until<T, E>(
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     spins: u32,
+    spins_between: u32,
     yields: u32,
-    step: u32,
+    /// Since the beginning, or since the last yield.
+    spun: u32,
+    yielded: u32,
 }
 
 impl Backoff {
     /// A back-off of `spins` spins, then `yields` yields.
     pub const fn new(spins: u32, yields: u32) -> Self {
-        Self { spins, yields, step: 0 }
+        Self { spins, spins_between: 0, yields, spun: 0, yielded: 0 }
+    }
+
+    /// With so many spins after each yield as well.
+    #[must_use]
+    pub const fn spinning_between(self, spins_between: u32) -> Self {
+        Self { spins_between, ..self }
     }
 
     /// Passes a moment; false, at once, when it is time to park.
     #[inline]
     pub fn snooze(&mut self) -> bool {
-        if self.step < self.spins {
+        let spins = if self.yielded == 0 { self.spins } else { self.spins_between };
+        if self.spun < spins {
+            self.spun += 1;
             hint::spin_loop();
-        } else if self.step - self.spins < self.yields {
+        } else if self.yielded < self.yields {
+            (self.spun, self.yielded) = (0, self.yielded + 1);
             thread::yield_now();
         } else {
             return false;
         }
-        self.step += 1;
         true
     }
 
-    /// Whether others had a chance to run on this processor since the last progress: spinning was in vain.
+    /// The next moment is a yield, whatever is left of the spins: what is waited for needs this processor.
+    #[inline]
+    pub fn skip_spins(&mut self) {
+        self.spun = self.spins.max(self.spins_between);
+    }
+
+    /// Whether others had a chance to run on this processor since the last progress.
     #[inline]
     pub fn has_yielded(&self) -> bool {
-        self.step > self.spins
+        self.yielded > 0
     }
 
     /// Starts again, after progress.
     #[inline]
     pub fn reset(&mut self) {
-        self.step = 0;
+        (self.spun, self.yielded) = (0, 0);
     }
 }
 

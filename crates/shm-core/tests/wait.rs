@@ -132,6 +132,25 @@ fn an_interrupt_ends_a_wait_but_a_condition_that_came_true_wins() {
 }
 
 #[test]
+fn a_waiter_spins_before_each_yield_unless_it_skips_that() {
+    let yields = |mut backoff: Backoff| {
+        // After each moment, whether there has been a yield.
+        std::iter::from_fn(|| backoff.snooze().then(|| backoff.has_yielded())).collect::<Vec<_>>()
+    };
+    assert_eq!(yields(Backoff::new(2, 2)), [false, false, true, true]);
+    assert_eq!(yields(Backoff::new(2, 2).spinning_between(1)), [false, false, true, true, true, true]);
+    let mut backoff = Backoff::new(9, 2).spinning_between(9);
+    for _ in 0..2 {
+        backoff.skip_spins();
+        assert!(backoff.snooze() && backoff.has_yielded());
+    }
+    backoff.skip_spins();
+    assert!(!backoff.snooze());
+    backoff.reset();
+    assert!(backoff.snooze() && !backoff.has_yielded());
+}
+
+#[test]
 fn a_sleeper_uses_no_processor_time() {
     let (bell, doorbell) = (bell("idle"), Doorbell::new());
     let before = ticks();

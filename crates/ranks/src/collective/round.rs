@@ -174,7 +174,7 @@ impl Collective<'_> {
         while let Some(Late { other, wanted }) = engine.board.awaited(length) {
             let board = &mut engine.board;
             if !look_for(looks, board, |board| board.has_done(other, wanted)) {
-                self.wait(engine, other, |engine| Ok(engine.board.has_done(other, wanted)))?;
+                self.wait(engine, other, false, |engine| Ok(engine.board.has_done(other, wanted)))?;
             }
         }
         Ok(())
@@ -182,7 +182,9 @@ impl Collective<'_> {
 
     #[cold]
     fn await_shown(&self, engine: &mut Engine, rank: usize) -> Result<()> {
-        self.wait(engine, rank, |engine| {
+        let root = self.topic[0] >> ROOT_SHIFT & NO_ROOT;
+        let of_all = root == NO_ROOT || root == self.world.rank() as u64;
+        self.wait(engine, rank, of_all, |engine| {
             let board = &mut engine.board;
             if board.has_passed(rank) {
                 let theirs = board.passed_topic(rank);
@@ -192,17 +194,18 @@ impl Collective<'_> {
         })
     }
 
-    /// Waits for `rank`, progressing everything else.
+    /// Waits for `rank`, and then maybe for all others, progressing everything else.
     #[cold]
     fn wait(
         &self,
         engine: &mut Engine,
         rank: usize,
+        of_all: bool,
         mut done: impl FnMut(&mut Engine) -> Result<bool>,
     ) -> Result<()> {
         let caller = self.caller;
         let context = self.world.context + COLLECTIVE;
-        let blocked = Blocked::in_collective(caller, rank, context, self.topic[1]);
+        let blocked = Blocked::in_collective(caller, rank, of_all, context, self.topic[1]);
         engine.wait_until(blocked, |engine| match done(engine) {
             Ok(true) => Some(Ok(())),
             Ok(false) => engine.gone(caller, rank).map(Err),

@@ -8,6 +8,7 @@
 //! progress.rs  one look at everything: cells that came in, work that can go out
 //! wait.rs      spin, yield, park
 //! patience.rs  how long to spin and to yield
+//! neighbours.rs  who shares this rank's processor
 //! departures.rs  ranks that leave
 //! link.rs      what this rank knows of one other: ring halves, queue, credit
 //! chunks.rs    the chunks between this rank and one other
@@ -30,6 +31,7 @@ pub(crate) mod direct;
 mod lend;
 mod link;
 mod membership;
+mod neighbours;
 mod observe;
 mod patience;
 mod progress;
@@ -51,6 +53,7 @@ use crate::engine::direct::Direct;
 use crate::engine::lend::Lender;
 use crate::engine::link::Link;
 use crate::engine::membership::Membership;
+use crate::engine::neighbours::Neighbours;
 use crate::engine::observe::Observer;
 use crate::engine::patience::Patience;
 use crate::engine::receive::Kept;
@@ -121,6 +124,7 @@ pub(crate) struct Engine {
     pub(crate) board: Board<'static>,
     /// Who sleeps: the job's set.
     sleepers: &'static [AtomicU64],
+    neighbours: Neighbours,
     /// Why there can be no more collectives in this world, if so.
     pub(crate) collectives_ended: Option<Box<crate::collective::End>>,
     /// Memory for what a reduction reads from one rank, between reductions.
@@ -185,6 +189,7 @@ impl Engine {
             unfinished_sends: 0,
             board: Board::new((0..size).map(|rank| job.seat(rank)), rank),
             sleepers: &job.header().sleepers.bits[..words],
+            neighbours: Neighbours::new(job, rank),
             collectives_ended: None,
             scratch: Vec::new(),
             membership: Membership::new(job, rank, 0, 0),

@@ -1,7 +1,7 @@
 //! Waiting for an operation.
 //!
-//! Spin (only if every rank that does not sleep can have a processor of its own), yield a few times, then park on this rank's
-//! doorbell until somebody rings it: a message, a returned chunk, a collective, a departure. Before parking the
+//! Spin (for long only if every rank that does not sleep can have a processor of its own, and not while the awaited one is on this
+//! rank's), yield a few times, then park on this rank's doorbell until somebody rings it: a message, a returned chunk, a collective, a departure. Before parking the
 //! rank says in its status line what it waits for.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -99,7 +99,6 @@ impl Engine {
             let link = &mut self.links[source];
             let Some(consumer) = &mut link.consumer else { return Err(None) };
             if consumer.look() {
-                self.patience.learn(false);
                 return Ok(());
             }
             if let Some(producer) = &mut link.producer {
@@ -108,7 +107,8 @@ impl Engine {
             std::hint::spin_loop();
             if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
                 self.progress().map_err(|error| Some(Box::new(error)))?;
-                if !self.comes_first() {
+                self.say_processor();
+                if self.is_neighbour(source) || !self.comes_first() {
                     return Err(None);
                 }
             }
@@ -128,9 +128,6 @@ impl Engine {
         for look in 0..=self.spins() {
             match self.try_receive_from_any(pattern, expected, buffer) {
                 Now::Received(status) => {
-                    if look > 0 {
-                        self.patience.learn(false);
-                    }
                     self.progress_now_and_then()?;
                     return Ok(Some(status));
                 }
@@ -139,6 +136,10 @@ impl Engine {
             }
             if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
                 self.progress()?;
+                self.say_processor();
+                if self.has_neighbour_awake() {
+                    break;
+                }
             }
         }
         Ok(None)
@@ -155,9 +156,7 @@ impl Engine {
         blocked: Blocked<'_>,
         mut done: impl FnMut(&mut Self) -> Option<T>,
     ) -> Result<T> {
-        let spins = self.spins();
-        let mut backoff = Backoff::new(spins, self.patience.yields(self.awake()));
-        let (mut looked, mut in_vain) = (false, false);
+        let mut backoff = self.patience.backoff(self.awake());
         let mut published = None;
         let mut observed_since = 0;
         let outcome = loop {
@@ -172,9 +171,9 @@ impl Engine {
             match self.progress() {
                 Ok(true) => backoff.reset(),
                 // Each yield takes as long as others need the processor: a rank that left is noticed meanwhile.
-                Ok(false) if !(backoff.has_yielded() && self.departures_pending()) && backoff.snooze() => {
-                    (looked, in_vain) = (true, in_vain || backoff.has_yielded());
-                }
+                Ok(false)
+                    if !(backoff.has_yielded() && self.departures_pending())
+                        && self.snooze(&mut backoff, &blocked) => {}
                 Ok(false) => {
                     let published = published.get_or_insert_with(|| self.publish(&blocked));
                     if self.turns.is_some() {
@@ -191,9 +190,6 @@ impl Engine {
                 Err(error) => break Err(error),
             }
         };
-        if looked && spins > 0 {
-            self.patience.learn(in_vain);
-        }
         if let Some(published) = published {
             self.unpublish(published);
         }
@@ -201,6 +197,15 @@ impl Engine {
             self.observe_wait(observed_since, &blocked);
         }
         outcome
+    }
+
+    /// Passes a moment of a wait; false when it is time to park.
+    #[inline]
+    fn snooze(&mut self, backoff: &mut Backoff, blocked: &Blocked<'_>) -> bool {
+        if self.awaits_neighbour(blocked) {
+            backoff.skip_spins();
+        }
+        backoff.snooze()
     }
 
     /// Finishes what is under way and says that this rank matches no more messages.

@@ -1,0 +1,155 @@
+//! Who shares this rank's processor.
+//!
+//! A rank that waits for a neighbour keeps it from running: it yields at once. One that waits for a rank on another processor gains
+//! nothing by a yield, which takes a microsecond or two until it runs again: it looks for about as long first. So every rank says
+//! where it runs, whenever it waits for long. The system may move it meanwhile: then others yield too early or too late
+//! until it waits again.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+use shm_core::wait::current_processor;
+
+use super::Engine;
+use super::publish::Blocked;
+use crate::job::Job;
+
+/// The processor of a rank that has not said it.
+const UNKNOWN: u32 = 0;
+
+/// Where all ranks of the job run, as far as they have said it.
+pub(super) struct Neighbours {
+    processors: &'static [AtomicU32],
+    /// What this rank has said.
+    mine: u32,
+}
+
+impl Neighbours {
+    pub(super) fn new(job: &'static Job, rank: usize) -> Self {
+        let processors = &job.header().processors.of[..job.geometry().ranks];
+        let mine = processors[job.place(rank)].load(Relaxed);
+        Self { processors, mine }
+    }
+}
+
+impl Engine {
+    /// Says where this rank runs.
+    #[inline]
+    pub(super) fn say_processor(&mut self) {
+        let here = current_processor().map_or(UNKNOWN, |number| number.wrapping_add(1));
+        if here != self.neighbours.mine {
+            self.neighbours.mine = here;
+            self.neighbours.processors[self.job.place(self.rank)].store(here, Relaxed);
+        }
+    }
+
+    /// Whether `rank` was on this rank's processor when both last said where they are.
+    #[inline]
+    pub(super) fn is_neighbour(&self, rank: usize) -> bool {
+        let Neighbours { processors, mine } = self.neighbours;
+        let theirs = processors[self.job.place(rank)].load(Relaxed);
+        theirs == mine && theirs != UNKNOWN
+    }
+
+    /// Whether a neighbour could do what is waited for, if this rank let it run.
+    pub(super) fn awaits_neighbour(&mut self, blocked: &Blocked<'_>) -> bool {
+        self.say_processor();
+        match blocked.peer {
+            Some(_) if blocked.is_for_all() => (0..self.size)
+                .any(|rank| self.is_neighbour(rank) && rank != self.rank && !self.board.has_shown(rank)),
+            Some(peer) => self.is_neighbour(peer),
+            None => self.has_neighbour_awake(),
+        }
+    }
+
+    /// Whether a neighbour runs or could.
+    pub(super) fn has_neighbour_awake(&self) -> bool {
+        let is_awake = |rank: usize| !self.departed[rank] && !self.job.control(rank).doorbell.is_parked();
+        (0..self.size).any(|rank| self.is_neighbour(rank) && rank != self.rank && is_awake(rank))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    use super::{Engine, UNKNOWN};
+    use crate::attach::Attachment;
+    use crate::engine::Caller;
+    use crate::engine::publish::Blocked;
+    use crate::job::Job;
+    use crate::launch::in_process;
+    use crate::matching::Pattern;
+    use crate::world::World;
+
+    /// Runs `body` with rank 1 of three, in a thread that stays on its processor. Rank 0 is on that one too, rank 2 is not.
+    fn beside_rank_0(body: impl FnOnce(&'static Job, &mut Engine) + Send) {
+        let bound = || {
+            let allowed = sched_getaffinity(None).unwrap();
+            let mut one = CpuSet::new();
+            one.set((0..CpuSet::MAX_CPU).find(|&number| allowed.is_set(number)).unwrap());
+            sched_setaffinity(None, &one).unwrap();
+            let job: &'static Job = Box::leak(Box::new(in_process(3).unwrap()));
+            let [zero, world, two] = [0, 1, 2].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+            zero.engine.borrow_mut().say_processor();
+            world.engine.borrow_mut().say_processor();
+            job.header().processors.of[2].store(u32::MAX, Relaxed);
+            body(job, &mut world.engine.borrow_mut());
+            [zero, world, two].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+        };
+        std::thread::scope(|scope| scope.spawn(bound).join().unwrap());
+    }
+
+    fn caller() -> Caller {
+        Caller::new("barrier")
+    }
+
+    #[test]
+    fn who_waits_for_one_rank_asks_whether_that_is_a_neighbour() {
+        beside_rank_0(|job, engine| {
+            let awaits = |engine: &mut Engine, peer| {
+                engine.awaits_neighbour(&Blocked::in_send(caller(), peer, 0, 0, 8))
+            };
+            assert!(awaits(engine, 0) && !awaits(engine, 2));
+            // Rank 0 has been moved since, rank 2 has come, and a rank that has not said where it is may be anywhere.
+            job.header().processors.of[0].store(UNKNOWN, Relaxed);
+            job.header().processors.of[2].store(engine.neighbours.mine, Relaxed);
+            assert!(!awaits(engine, 0) && awaits(engine, 2));
+            // A rank without a processor has no neighbours.
+            engine.neighbours.mine = UNKNOWN;
+            assert!(!engine.is_neighbour(0));
+        });
+    }
+
+    #[test]
+    fn who_waits_for_all_lets_a_neighbour_run_until_that_has_come() {
+        beside_rank_0(|job, engine| {
+            let mut rank_0 = Engine::new(job, 0);
+            // Rank 2 comes first in what this rank hears; rank 0, beside it, has not come either.
+            let of_all = Blocked::in_collective(caller(), 2, true, 0, 8);
+            let of_one = Blocked::in_collective(caller(), 2, false, 0, 8);
+            engine.board.show([0; 2], [&[], &[]]);
+            assert!(engine.awaits_neighbour(&of_all) && !engine.awaits_neighbour(&of_one));
+            rank_0.board.show([0; 2], [&[], &[]]);
+            assert!(!engine.awaits_neighbour(&of_all), "nothing is gained by a yield any more");
+        });
+    }
+
+    #[test]
+    fn who_waits_for_any_lets_neighbours_run_that_are_awake() {
+        beside_rank_0(|job, engine| {
+            let pattern = Pattern::new(0, None, Some(0));
+            let from_any = Blocked::in_receive(caller(), &pattern, 8);
+            assert!(engine.awaits_neighbour(&from_any));
+            let (bell, doorbell) = (job.bell(0), &job.control(0).doorbell);
+            bell.prepare(doorbell);
+            assert!(!engine.awaits_neighbour(&from_any), "it sleeps");
+            bell.ring(doorbell);
+            assert!(engine.awaits_neighbour(&from_any), "it was woken, whether it has run since or not");
+            engine.departed[0] = true;
+            assert!(!engine.awaits_neighbour(&from_any), "it is gone");
+        });
+    }
+}
