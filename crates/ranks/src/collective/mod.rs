@@ -135,6 +135,12 @@ impl<'w> Collective<'w> {
         self.world.engine.borrow().exchanged_bytes
     }
 
+    /// Whether there are more ranks than processors.
+    #[inline]
+    pub(crate) fn shares_processors(&self) -> bool {
+        self.world.engine.borrow().shares_processors
+    }
+
     #[inline]
     pub(crate) fn others(&self) -> impl Iterator<Item = usize> + use<> {
         let me = self.world.rank();

@@ -15,9 +15,13 @@ use crate::world::World;
 /// From this many bytes on each rank combines only its own slice of the elements, and the results are shown in a second
 /// round, which costs about as much as reading this much (not tuned yet) ...
 const SLICED_FROM_BYTES: usize = 4 << 10;
-/// ... and this much where there are only two slices. 2 near cores of a Zen 4 machine, µs, whole and in slices: 16 KiB 1.44 and
-/// 1.47, 32 KiB 2.6 and 2.8, 64 KiB 4.8 and 4.6, 512 KiB 34.8 and 33.0; distant ones 64 KiB 10.0 and 9.4, 1 MiB 125 and 97.
-const HALVED_FROM_BYTES: usize = 64 << 10;
+/// ... this much where ranks share processors, and a round takes until all of them have had their turn: 4 ranks on 2 near cores of a
+/// Zen 4 machine, µs, whole and in slices: 4 KiB 4.2 and 6.0, 8 KiB 5.4 and 7.2, 12 KiB 6.9 and 8.1, 16 KiB 8.8 and 8.4, 64 KiB 27 and 17.6;
+/// 8 ranks 4 KiB 11.8 and 17.8, 8 KiB 16.0 and 19.9, 16 KiB 26.5 and 26.3 ...
+const SLICED_FROM_BYTES_SHARED: usize = 16 << 10;
+/// ... and this much where there are only two slices. 2 near cores, µs, whole and in slices: 16 KiB 1.50 and 1.47, 32 KiB 2.70 and 2.49,
+/// 48 KiB 4.09 and 3.70, 512 KiB 34.8 and 33.0; distant ones 16 KiB 3.02 and 3.43, 32 KiB 5.5 and 5.8, 48 KiB 8.1 and 7.8, 1 MiB 125 and 97.
+const HALVED_FROM_BYTES: usize = 32 << 10;
 
 /// What is read from one rank before it is combined: stays in a core's nearest cache.
 const BLOCK_BYTES: usize = 4 << 10;
@@ -66,7 +70,7 @@ impl World {
         for piece in element_pieces::<T>(data.len(), most) {
             if root == self.rank() {
                 collective.pass()?;
-                collective.combine_blocks(data, result, piece, |_| 0, &operation, self.size())?;
+                collective.combine_blocks(data, result, piece, |_| 0, &operation, self.size(), false)?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece]))?;
             }
@@ -119,13 +123,17 @@ impl World {
         if exceeds_round(data, most) {
             return collective.combine_long(data, result, &operation, self.size());
         }
-        let sliced_from = if self.size() > 2 { SLICED_FROM_BYTES } else { HALVED_FROM_BYTES };
+        let sliced_from = match (self.size(), collective.shares_processors()) {
+            (..=2, _) => HALVED_FROM_BYTES,
+            (_, true) => SLICED_FROM_BYTES_SHARED,
+            (_, false) => SLICED_FROM_BYTES,
+        };
         for piece in element_pieces::<T>(data.len(), most) {
             if self.size() > 1 && piece.len() * size_of::<T>() >= sliced_from {
                 collective.combine_slices(data, result, piece, &operation)?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-                collective.combine_blocks(data, result, piece, |_| 0, &operation, self.size())?;
+                collective.combine_blocks(data, result, piece, |_| 0, &operation, self.size(), false)?;
             }
             collective.leave()?;
         }
@@ -156,7 +164,7 @@ impl World {
         }
         for piece in element_pieces::<T>(data.len(), most) {
             collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-            collective.combine_blocks(data, result, piece, |_| 0, &operation, self.rank() + 1)?;
+            collective.combine_blocks(data, result, piece, |_| 0, &operation, self.rank() + 1, false)?;
             collective.leave()?;
         }
         Ok(())
@@ -270,8 +278,9 @@ impl Collective<'_> {
     }
 
     /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round: `before` says how many
-    /// others a rank shows before them.
+    /// others a rank shows before them. What comes out `is_shown_next`: then some of it may be written there already.
     #[inline(never)]
+    #[allow(clippy::too_many_arguments, reason = "a struct for them would have one use")]
     fn combine_blocks<T: Pod>(
         &self,
         data: &[T],
@@ -280,6 +289,7 @@ impl Collective<'_> {
         before: impl Fn(usize) -> usize,
         operation: &impl Reduction<T>,
         ranks: usize,
+        is_shown_next: bool,
     ) -> Result<()> {
         let me = self.world.rank();
         (0..ranks).filter(|&rank| rank != me).try_for_each(|rank| self.hear(rank))?;
@@ -295,6 +305,11 @@ impl Collective<'_> {
             let (target, theirs) = (&mut result[block.clone()], &mut scratch[..block.len()]);
             let offset = |rank| (before(rank) + start - range.start) * size_of::<T>();
             self.combine_block(&data[block.clone()], target, theirs, (ranks, offset), operation)?;
+            if is_shown_next {
+                let made = bytemuck::cast_slice(&result[block.clone()]);
+                let [offset, length] = [start - range.start, range.len()].map(|count| count * size_of::<T>());
+                self.world.engine.borrow_mut().board.write_ahead(length, offset, made);
+            }
             start = block.end;
         }
         if !kept.is_empty() {
@@ -359,7 +374,7 @@ impl Collective<'_> {
         self.show_both(bytemuck::cast_slice(others[0]), bytemuck::cast_slice(others[1]))?;
         // Of what lies before it in the piece, a rank leaves its own slice out.
         let before = |rank: usize| mine.start - piece.start - if rank < me { slice(rank).len() } else { 0 };
-        self.combine_blocks(data, result, mine.clone(), before, operation, ranks)?;
+        self.combine_blocks(data, result, mine.clone(), before, operation, ranks, true)?;
         self.leave()?;
         self.show(bytemuck::cast_slice(&result[mine]))?;
         for rank in self.others() {

@@ -97,6 +97,8 @@ pub(crate) struct Engine {
     pub(crate) call_sites: CallSites,
 
     links: Vec<Link>,
+    /// There are more ranks than processors.
+    pub(crate) shares_processors: bool,
     /// What a rank shows of a long payload in one round of a collective, if others read while it writes ...
     pub(crate) streamed_bytes: usize,
     /// ... and if all write before they read.
@@ -170,6 +172,7 @@ impl Engine {
             ring_limit: geometry.ring_limit,
             ring_below: geometry.ring_limit + 1,
             eager_limit: job.eager_limit(),
+            shares_processors: size > cores,
             streamed_bytes: geometry.streamed_bytes(size, cores),
             exchanged_bytes: geometry.exchanged_bytes(),
             unexpected_bound: job.header().unexpected_bound.load(Relaxed),

@@ -1,6 +1,7 @@
-//! Writing the next round's payload while this round's is read.
+//! Writing the next round's payload while this round's is read, or made.
 //!
-//! Between distant cores both take little longer together than one of them alone (`copy.rs`). What is written so belongs to
+//! Between distant cores reading and writing take little longer together than one of them alone (`copy.rs`); between near ones what
+//! has just been made is in the nearest cache, and will not be later. What is written so belongs to
 //! a round that has not begun: it goes where the payload of that round may go by then (Invariant 2 of the board), and
 //! nobody looks there before the round is shown.
 
@@ -29,7 +30,7 @@ impl Board<'_> {
         buffer: &mut [u8],
         next: &[u8],
     ) -> Result<(), Nonsense> {
-        let both = if self.may_write_early(next.len()) {
+        let both = if self.streams(next.len()) && self.may_write_early(next.len()) {
             buffer.len().min(next.len() - self.early.written)
         } else {
             0
@@ -50,14 +51,23 @@ impl Board<'_> {
         if rest.is_empty() { Ok(()) } else { self.read(other, offset + both, rest) }
     }
 
-    /// Whether payload of `length` bytes of the next round may be written now, and gains by it.
+    /// Writes `bytes`, which lie at `offset` of what this participant shows in the next round, `length` bytes in all: where that
+    /// saves time, where there is room by now, and if all before them has been written so. What has not, [`Board::show`] writes.
+    pub fn write_ahead(&mut self, length: usize, offset: usize, bytes: &[u8]) {
+        let may = !self.streams(length) && self.may_write_early(length);
+        if may && offset == self.early.written && bytes.len() <= length - offset {
+            self.mine.buffer.copy_in(self.next + offset, bytes);
+            self.early.written += bytes.len();
+        }
+    }
+
+    /// Whether payload of `length` bytes of the next round may be written now.
     fn may_write_early(&mut self, length: usize) -> bool {
         let round = self.round + 1;
         if (self.early.round, self.early.length) == (round, length) {
             return true;
         }
         let may = length > SLOT_LIMIT
-            && self.streams(length)
             && (self.room == self.mine.buffer.len() || !self.is_short_of_room(length))
             && self.awaited(length).is_none();
         if may {
@@ -97,12 +107,13 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
-        /// Whatever is read in whatever parts while the next payload is written, and whether that has been announced
-        /// truly, all see what was shown.
+        /// Whatever is read in whatever parts while the next payload is written, or before it is, and whether that has been
+        /// announced truly, all see what was shown.
         #[test]
         fn what_is_written_early_is_what_is_shown(
             lengths in prop::collection::vec(prop_oneof![0..300usize, 1500..2600usize, 10_000..20_000usize], 1..12),
             announced in prop::collection::vec(any::<bool>(), 12),
+            distant in prop::collection::vec(any::<bool>(), 12),
             part in 100..20_000usize,
             room in 20_000..90_000usize,
         ) {
@@ -122,8 +133,15 @@ mod tests {
                     let mut buffer = vec![0; length];
                     prop_assert!(board.has_shown(1 - me));
                     for (index, piece) in buffer.chunks_mut(part).enumerate() {
-                        board.take_all_for_distant();
+                        if distant[round] {
+                            board.take_all_for_distant();
+                        }
                         board.read_and_write(1 - me, index * part, piece, &next).unwrap();
+                    }
+                    if !distant[round] {
+                        for (index, bytes) in next.chunks(part).enumerate() {
+                            board.write_ahead(next.len(), index * part, bytes);
+                        }
                     }
                     prop_assert_eq!(buffer, content(round, 1 - me, length));
                     board.leave();
@@ -153,5 +171,37 @@ mod tests {
             assert_eq!(one.early.written, written);
         }
         assert!(one.read_and_write(1, 5_000, &mut [0; 5_001], &[]).is_err(), "more than is shown");
+    }
+
+    #[test]
+    fn what_is_made_for_the_next_round_is_written_at_once_where_there_is_room() {
+        let places = [Place::new(), Place::new()];
+        let lines =
+            [0; 2].map(|_| (0..SLOTS_BYTES / LINE_BYTES + 500).map(|_| Line::new()).collect::<Vec<_>>());
+        let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&lines[at]) });
+        let [mut one, mut other] = [0, 1].map(|me| Board::new(seats(), me));
+        one.set_room(usize::MAX);
+        one.show([0; 2], [&content(0, 0, 20_000), &[]]);
+        one.leave();
+        let next = content(1, 0, 16_000);
+        one.write_ahead(16_000, 0, &next[..4_000]);
+        assert_eq!(one.early.written, 0, "the last round is still to be read there");
+        other.pass([0; 2]);
+        other.leave();
+        assert!(one.has_done(1, 1));
+        one.write_ahead(16_000, 4_000, &next[4_000..8_000]);
+        assert_eq!(one.early.written, 0, "what lies before it is not there");
+        for (index, bytes) in next.chunks(4_000).enumerate() {
+            one.write_ahead(16_000, index * 4_000, bytes);
+        }
+        assert_eq!(one.early.written, 16_000);
+        one.write_ahead(16_000, 16_000, &[1]);
+        assert_eq!(one.early.written, 16_000, "more than the payload has");
+        one.show([0; 2], [&next, &[]]);
+        other.pass([0; 2]);
+        let mut buffer = vec![0; 16_000];
+        assert!(other.has_shown(0));
+        other.read(0, 0, &mut buffer).unwrap();
+        assert_eq!(buffer, next);
     }
 }
