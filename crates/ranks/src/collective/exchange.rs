@@ -116,12 +116,13 @@ impl World {
         let part = size_of_val(data) / self.size();
         let (data, result) = (bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
         match Rounds::new(&collective, collective.exchanged_bytes(), part) {
-            Some(rounds) => collective.exchange_parts(rounds, data, result, part)?,
-            None => collective.exchange_long_parts(data, result, part)?,
+            Some(rounds) if self.size() > 1 => collective.exchange_parts(rounds, data, result, part),
+            Some(_) => {
+                copy_private(data, result);
+                Ok(())
+            }
+            None => collective.exchange_long_parts(data, result, part),
         }
-        let own = self.rank() * part..(self.rank() + 1) * part;
-        copy_private(&data[own.clone()], &mut result[own]);
-        Ok(())
     }
 
     /// Gives rank `r` its part of `data`, `counts[r]` elements long, parts in the order of the ranks, and receives
@@ -235,6 +236,10 @@ impl Collective<'_> {
                 &data[start..start + ranks.len() * part]
             };
             self.show_both(slice(first..turn), slice(turn..end))?;
+            if others.start == 0 {
+                // While the others write theirs: 16 KiB by 2 ranks on near cores of a Zen 4 machine 1.36 µs at the end, 1.23 here.
+                self.keep_own_part(data, result, part);
+            }
             for other in others.clone() {
                 let source = (me + size - 1 - other) % size;
                 let target = &mut result[source * part..(source + 1) * part];
@@ -244,6 +249,11 @@ impl Collective<'_> {
             self.leave()?;
         }
         Ok(())
+    }
+
+    fn keep_own_part(&self, data: &[u8], result: &mut [u8], part: usize) {
+        let own = self.world.rank() * part..(self.world.rank() + 1) * part;
+        copy_private(&data[own.clone()], &mut result[own]);
     }
 
     /// [`Collective::exchange_parts`] of parts that take several rounds each.
@@ -262,6 +272,7 @@ impl Collective<'_> {
             self.read_and_write(source, 0, target, turns.peek().map_or(&[], shown))?;
             self.leave()?;
         }
+        self.keep_own_part(data, result, part);
         Ok(())
     }
 

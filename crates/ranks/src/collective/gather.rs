@@ -218,20 +218,19 @@ impl Collective<'_> {
 
     /// Puts what all ranks show, piece by piece, and this rank's own part into their parts of `result`.
     fn collect(&self, own: Own<'_>, result: &mut [u8], parts: Parts<'_>) -> Result<()> {
-        let (mine, shown, most) = match own {
-            Own::Shown(mine) => (mine, mine, self.exchanged_bytes()),
-            Own::Kept(mine) => (mine, &[][..], self.streamed_bytes()),
+        let (shown, most) = match own {
+            Own::Shown(mine) => (mine, self.exchanged_bytes()),
+            Own::Kept(_) => (&[][..], self.streamed_bytes()),
         };
         for range in pieces(parts.longest(), most) {
+            let kept = piece_of_mut(&mut result[parts.of(self.world.rank())], &range);
             match own {
-                Own::Shown(mine) => self.show(piece_of(mine, &range))?,
-                Own::Kept(_) => self.pass()?,
+                Own::Shown(mine) => self.show_and_keep(piece_of(mine, &range), kept)?,
+                Own::Kept(mine) => {
+                    self.pass()?;
+                    copy_private(piece_of(mine, &range), kept);
+                }
             }
-            // While it is in the caches still.
-            copy_private(
-                piece_of(mine, &range),
-                piece_of_mut(&mut result[parts.of(self.world.rank())], &range),
-            );
             let next = piece_of(shown, &(range.end..range.end + most));
             for rank in self.others() {
                 self.hear(rank)?;

@@ -4,6 +4,7 @@
 //! and length, packed into two words. Who hears a rank compares everything but the call site.
 
 use shm_core::board::{Board, INLINE_WORDS, Late, Nonsense, SLOT_LIMIT, SLOTS_BYTES, Topic};
+use shm_core::bytes::copy_private;
 
 use super::{Collective, Kind};
 use crate::engine::publish::Blocked;
@@ -24,6 +25,11 @@ const _: () = assert!(MAX_RANKS <= 0xfff && CALL_SITES <= 0xfff);
 /// What is said of a rank that has gone on to other rounds.
 const UNKNOWN: Topic = [NO_ROOT << ROOT_SHIFT, 0];
 
+/// What is shown and kept is read once for both from this length on, in blocks that stay in a core's nearest cache: the others
+/// see it later by the time that keeping it takes. all_gather by 2 ranks on near cores of a Zen 4 machine, µs, one after the other and so: 8 KiB 0.68
+/// and 0.75, 16 KiB 1.14 and 1.19, 32 KiB 2.38 and 2.26, 128 KiB 8.9 and 8.0, 512 KiB 35.0 and 33.2.
+const KEPT_AT_ONCE_BYTES: usize = 32 << 10;
+const BLOCK_BYTES: usize = 4 << 10;
 /// By how much the used part of a rank's buffer grows when it has been used up once.
 const ROOM_GROWTH: usize = 4;
 
@@ -67,6 +73,23 @@ impl Collective<'_> {
             return self.hear_all_strictly();
         }
         Ok(())
+    }
+
+    /// [`Collective::show`] of what this rank puts into `kept` as well.
+    pub(crate) fn show_and_keep(&self, payload: &[u8], kept: &mut [u8]) -> Result<()> {
+        let together = payload.len() >= KEPT_AT_ONCE_BYTES
+            && self.world.engine.borrow_mut().board.may_write_ahead(payload.len());
+        if !together {
+            self.show(payload)?;
+            copy_private(payload, kept);
+            return Ok(());
+        }
+        let blocks = payload.chunks(BLOCK_BYTES).zip(kept.chunks_mut(BLOCK_BYTES));
+        for (index, (block, kept)) in blocks.enumerate() {
+            self.world.engine.borrow_mut().board.write_ahead(payload.len(), index * BLOCK_BYTES, block);
+            copy_private(block, kept);
+        }
+        self.show(payload)
     }
 
     /// [`Collective::hear_all`] out of the way of those who are not strict.

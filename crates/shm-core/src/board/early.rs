@@ -54,11 +54,15 @@ impl Board<'_> {
     /// Writes `bytes`, which lie at `offset` of what this participant shows in the next round, `length` bytes in all: where that
     /// saves time, where there is room by now, and if all before them has been written so. What has not, [`Board::show`] writes.
     pub fn write_ahead(&mut self, length: usize, offset: usize, bytes: &[u8]) {
-        let may = !self.streams(length) && self.may_write_early(length);
-        if may && offset == self.early.written && bytes.len() <= length - offset {
+        if self.may_write_ahead(length) && offset == self.early.written && bytes.len() <= length - offset {
             self.mine.buffer.copy_in(self.next + offset, bytes);
             self.early.written += bytes.len();
         }
+    }
+
+    /// Whether [`Board::write_ahead`] would write some of a payload of `length` bytes by now.
+    pub fn may_write_ahead(&mut self, length: usize) -> bool {
+        !self.streams(length) && self.may_write_early(length)
     }
 
     /// Whether payload of `length` bytes of the next round may be written now.
