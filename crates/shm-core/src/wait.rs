@@ -399,35 +399,45 @@ pub fn wait_until<T, E>(
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     spins: u32,
-    spins_between: u32,
     yields: u32,
-    /// Since the beginning, or since the last yield.
+    shares: bool,
+    /// Since the beginning; where processors are shared, since the last yield.
     spun: u32,
     yielded: u32,
+    crowded_out: bool,
 }
 
 impl Backoff {
-    /// A back-off of `spins` spins, then `yields` yields.
+    /// A back-off of `spins` spins, then `yields` yields. The yields end when one has taken so long that the system's timer ticked
+    /// meanwhile: then somebody else needs this processor and yields it to nobody. Who yields to that comes back when its time
+    /// slice is over; who sleeps comes back when it is woken.
+    ///
+    /// A waiter beside somebody else's busy process, to which a message came after 1, 5 and 20 ms, saw it 2.96, 2.98 and 3.96 ms
+    /// later while it yielded on, and 0.022, 0.029 and 0.066 so (medians of 300; Linux 6.18, a Zen 4 machine).
     pub const fn new(spins: u32, yields: u32) -> Self {
-        Self { spins, spins_between: 0, yields, spun: 0, yielded: 0 }
+        Self { spins, yields, shares: false, spun: 0, yielded: 0, crowded_out: false }
     }
 
-    /// With so many spins after each yield as well.
-    #[must_use]
-    pub const fn spinning_between(self, spins_between: u32) -> Self {
-        Self { spins_between, ..self }
+    /// A back-off of `spins` spins before and after each of `yields` yields, of one of several waiters that share a processor: their
+    /// turns may take as long as they will.
+    pub const fn sharing(spins: u32, yields: u32) -> Self {
+        Self { shares: true, ..Self::new(spins, yields) }
     }
 
     /// Passes a moment; false, at once, when it is time to park.
     #[inline]
     pub fn snooze(&mut self) -> bool {
-        let spins = if self.yielded == 0 { self.spins } else { self.spins_between };
-        if self.spun < spins {
+        if self.spun < self.spins {
             self.spun += 1;
             hint::spin_loop();
         } else if self.yielded < self.yields {
-            (self.spun, self.yielded) = (0, self.yielded + 1);
-            thread::yield_now();
+            self.yielded += 1;
+            if self.shares {
+                self.spun = 0;
+                thread::yield_now();
+            } else if yields_for_long() {
+                (self.yielded, self.crowded_out) = (self.yields, true);
+            }
         } else {
             return false;
         }
@@ -437,7 +447,7 @@ impl Backoff {
     /// The next moment is a yield, whatever is left of the spins: what is waited for needs this processor.
     #[inline]
     pub fn skip_spins(&mut self) {
-        self.spun = self.spins.max(self.spins_between);
+        self.spun = self.spins;
     }
 
     /// Whether others had a chance to run on this processor since the last progress.
@@ -446,11 +456,33 @@ impl Backoff {
         self.yielded > 0
     }
 
+    /// Whether somebody else has used this processor up since the back-off was made.
+    #[inline]
+    pub fn was_crowded_out(&self) -> bool {
+        self.crowded_out
+    }
+
     /// Starts again, after progress.
     #[inline]
     pub fn reset(&mut self) {
         (self.spun, self.yielded) = (0, 0);
     }
+}
+
+/// Yields; whether the system's timer ticked meanwhile.
+#[cfg(not(loom))]
+#[inline]
+fn yields_for_long() -> bool {
+    let before = crate::sys::clock::ticked();
+    thread::yield_now();
+    crate::sys::clock::ticked() != before
+}
+
+/// A model has no time.
+#[cfg(loom)]
+fn yields_for_long() -> bool {
+    thread::yield_now();
+    false
 }
 
 #[cfg(all(target_os = "linux", not(loom), not(feature = "named-semaphores")))]

@@ -3,11 +3,14 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Barrier;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::watched;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use shm_core::wait::wait_until;
 use shm_core::{Backoff, Bell, Doorbell};
 
@@ -132,14 +135,14 @@ fn an_interrupt_ends_a_wait_but_a_condition_that_came_true_wins() {
 }
 
 #[test]
-fn a_waiter_spins_before_each_yield_unless_it_skips_that() {
+fn a_waiter_that_shares_its_processor_spins_before_each_yield_unless_it_skips_that() {
     let yields = |mut backoff: Backoff| {
         // After each moment, whether there has been a yield.
         std::iter::from_fn(|| backoff.snooze().then(|| backoff.has_yielded())).collect::<Vec<_>>()
     };
-    assert_eq!(yields(Backoff::new(2, 2)), [false, false, true, true]);
-    assert_eq!(yields(Backoff::new(2, 2).spinning_between(1)), [false, false, true, true, true, true]);
-    let mut backoff = Backoff::new(9, 2).spinning_between(9);
+    assert_eq!(yields(Backoff::new(2, 1)), [false, false, true]);
+    assert_eq!(yields(Backoff::sharing(1, 2)), [false, true, true, true, true]);
+    let mut backoff = Backoff::sharing(9, 2);
     for _ in 0..2 {
         backoff.skip_spins();
         assert!(backoff.snooze() && backoff.has_yielded());
@@ -148,6 +151,38 @@ fn a_waiter_spins_before_each_yield_unless_it_skips_that() {
     assert!(!backoff.snooze());
     backoff.reset();
     assert!(backoff.snooze() && !backoff.has_yielded());
+}
+
+#[test]
+fn a_waiter_beside_somebody_busy_stops_yielding() {
+    let (busy, waiting) = (AtomicBool::new(true), Barrier::new(2));
+    let bound = || {
+        let mut one = CpuSet::new();
+        let allowed = sched_getaffinity(None).unwrap();
+        one.set((0..CpuSet::MAX_CPU).find(|&number| allowed.is_set(number)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        waiting.wait();
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            bound();
+            while busy.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        scope.spawn(|| {
+            bound();
+            let mut backoff = Backoff::new(0, u32::MAX);
+            while backoff.snooze() {}
+            assert!(backoff.was_crowded_out());
+            backoff.reset();
+            assert!(!backoff.has_yielded() && backoff.snooze());
+            let mut one_of_several = Backoff::sharing(0, 20);
+            let moments = (0..100).take_while(|_| one_of_several.snooze()).count();
+            busy.store(false, Relaxed);
+            assert_eq!((moments, one_of_several.was_crowded_out()), (20, false));
+        });
+    });
 }
 
 #[test]

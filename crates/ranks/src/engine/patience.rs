@@ -12,6 +12,9 @@ const SPINS_FOR_OTHERS: u32 = 64;
 /// more of them they take longer.
 const YIELDS: u32 = 1600;
 const FEWEST_YIELDS: u32 = 4;
+/// Waits without yields after two in a row in which a yield took long (once may be chance: the timer ticks while one yields for a
+/// microsecond): of messages that come each millisecond one in so many is seen a time slice late.
+const WAITS_WITHOUT_YIELDS: u32 = 32;
 
 /// Who may look for a while before it sleeps: whoever leaves no other rank without a processor.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +26,9 @@ pub(super) struct Patience {
     spins_for_others: u32,
     /// Yields of all ranks together that do not sleep.
     yields: u32,
+    /// Waits that are to do without yields, since somebody else uses the processor; whether the last wait with a yield showed that.
+    waits_without_yields: u32,
+    crowded_out: bool,
 }
 
 impl Patience {
@@ -32,6 +38,8 @@ impl Patience {
             core_per_rank: ranks <= cores,
             spins_for_others: SPINS_FOR_OTHERS,
             yields: YIELDS,
+            waits_without_yields: 0,
+            crowded_out: false,
         }
     }
 
@@ -43,11 +51,28 @@ impl Patience {
     }
 
     /// How long to look and to yield before parking, when `awake` ranks do not sleep.
-    pub(super) fn backoff(&self, awake: u32) -> Backoff {
+    pub(super) fn backoff(&mut self, awake: u32) -> Backoff {
         let yields = (self.yields / awake.max(1)).max(FEWEST_YIELDS);
         match self.spins(|| awake) {
-            0 => Backoff::new(self.spins_for_others, yields).spinning_between(self.spins_for_others),
-            spins => Backoff::new(spins, yields),
+            0 => Backoff::sharing(self.spins_for_others, yields),
+            spins if self.waits_without_yields == 0 => Backoff::new(spins, yields),
+            spins => {
+                self.waits_without_yields -= 1;
+                Backoff::new(spins, 0)
+            }
+        }
+    }
+
+    /// Remembers how a wait went: beside somebody else's busy process each yield takes a time slice.
+    #[inline]
+    pub(super) fn learn(&mut self, backoff: &Backoff) {
+        if backoff.was_crowded_out() {
+            if self.crowded_out {
+                self.waits_without_yields = WAITS_WITHOUT_YIELDS;
+            }
+            self.crowded_out = true;
+        } else if backoff.has_yielded() {
+            self.crowded_out = false;
         }
     }
 
@@ -58,16 +83,24 @@ impl Patience {
     }
 
     /// Nothing comes while this rank has the turn.
-    pub(super) const NONE: Self = Self { cores: 0, core_per_rank: false, spins_for_others: 0, yields: 0 };
+    pub(super) const NONE: Self = Self {
+        cores: 0,
+        core_per_rank: false,
+        spins_for_others: 0,
+        yields: 0,
+        waits_without_yields: 0,
+        crowded_out: false,
+    };
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FEWEST_YIELDS, Patience, SPINS, SPINS_FOR_OTHERS, YIELDS};
+    use shm_core::Backoff;
 
-    /// How often a rank of 8 on 2 cores looks before its first yield, and what it does in all before it parks.
-    fn of(patience: Patience, awake: u32) -> (u32, u32) {
-        let mut backoff = patience.backoff(awake);
+    use super::{FEWEST_YIELDS, Patience, SPINS, SPINS_FOR_OTHERS, WAITS_WITHOUT_YIELDS, YIELDS};
+
+    /// How often one looks before the first yield, and what one does in all before one parks.
+    fn moments_of(mut backoff: Backoff) -> (u32, u32) {
         let (mut before, mut moments) = (0, 0);
         while backoff.snooze() {
             moments += 1;
@@ -76,20 +109,54 @@ mod tests {
         (before, moments)
     }
 
+    /// After a wait in which a yield took long, as one of very many does.
+    fn crowded_out() -> Backoff {
+        let mut backoff = Backoff::new(0, u32::MAX);
+        while backoff.snooze() {}
+        backoff
+    }
+
     #[test]
     fn who_shares_a_processor_looks_for_a_moment_before_each_yield() {
-        let patience = Patience::new(8, 2);
-        assert_eq!(of(patience, 2), (SPINS, SPINS + YIELDS / 2));
-        assert_eq!(
-            of(patience, 3),
-            (SPINS_FOR_OTHERS, SPINS_FOR_OTHERS + (SPINS_FOR_OTHERS + 1) * (YIELDS / 3))
-        );
-        assert_eq!(of(Patience::new(2, 2), 3), (SPINS, SPINS + YIELDS / 3));
+        let mut patience = Patience::new(8, 2);
+        let moments = moments_of(patience.backoff(3));
+        assert_eq!(moments, (SPINS_FOR_OTHERS, SPINS_FOR_OTHERS + (SPINS_FOR_OTHERS + 1) * (YIELDS / 3)));
+        for (mut patience, awake) in [(patience, 2), (Patience::new(2, 2), 3)] {
+            let (before, moments) = moments_of(patience.backoff(awake));
+            assert_eq!(before, SPINS);
+            // Fewer, should the timer tick.
+            assert!(moments > SPINS && moments <= SPINS + YIELDS / awake, "{moments}");
+        }
     }
 
     #[test]
     fn who_is_alone_and_who_has_the_turn_do_not_look() {
-        assert_eq!(of(Patience::new(8, 2).alone(), 8), (0, FEWEST_YIELDS));
-        assert_eq!(of(Patience::NONE, 1), (0, FEWEST_YIELDS));
+        assert_eq!(moments_of(Patience::new(8, 2).alone().backoff(8)), (0, FEWEST_YIELDS));
+        let mut without_turn = Patience::NONE;
+        assert_eq!(moments_of(without_turn.backoff(1)), (0, FEWEST_YIELDS));
+    }
+
+    #[test]
+    fn who_was_crowded_out_twice_does_not_yield_for_a_while() {
+        let mut patience = Patience::new(2, 2);
+        let yields = |patience: &mut Patience| moments_of(patience.backoff(2)).1 > SPINS;
+        let in_time = || {
+            let mut backoff = Backoff::sharing(0, 1);
+            assert!(backoff.snooze());
+            backoff
+        };
+        patience.learn(&crowded_out());
+        assert!(yields(&mut patience), "once may be chance");
+        patience.learn(&in_time());
+        patience.learn(&crowded_out());
+        assert!(yields(&mut patience), "not twice in a row");
+        patience.learn(&crowded_out());
+        for wait in 0..WAITS_WITHOUT_YIELDS {
+            assert!(!yields(&mut patience), "{wait}");
+            patience.learn(&Backoff::new(0, 0));
+        }
+        assert!(yields(&mut patience), "now and then");
+        patience.learn(&crowded_out());
+        assert!(!yields(&mut patience), "still");
     }
 }

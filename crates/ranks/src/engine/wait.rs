@@ -156,7 +156,8 @@ impl Engine {
         blocked: Blocked<'_>,
         mut done: impl FnMut(&mut Self) -> Option<T>,
     ) -> Result<T> {
-        let mut backoff = self.patience.backoff(self.awake());
+        let awake = self.awake();
+        let mut backoff = self.patience.backoff(awake);
         let mut published = None;
         let mut observed_since = 0;
         let outcome = loop {
@@ -190,6 +191,7 @@ impl Engine {
                 Err(error) => break Err(error),
             }
         };
+        self.patience.learn(&backoff);
         if let Some(published) = published {
             self.unpublish(published);
         }
