@@ -51,6 +51,11 @@ impl Job {
         self.places.len()
     }
 
+    /// Whether there are more ranks than processors.
+    pub(crate) fn shares_processors(&self) -> bool {
+        self.size() > self.header().cores.load(Relaxed) as usize
+    }
+
     /// The place of `rank` in the segment: the number by which the launcher knows it.
     pub(crate) fn place(&self, rank: usize) -> usize {
         self.places[rank]

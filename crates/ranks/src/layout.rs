@@ -72,7 +72,7 @@ pub(crate) const fn part_bytes(length: u64) -> usize {
 pub(crate) struct JobHeader {
     /// Number of ranks.
     pub(crate) ranks: AtomicU32,
-    /// Processors that the job may use: ranks spin only when there are at least as many as ranks.
+    /// Processors that the job may use: ranks spin for long only when there are at least as many as ranks that do not sleep.
     pub(crate) cores: AtomicU32,
     /// Random; ties the environment variables to this segment.
     pub(crate) job: AtomicU64,

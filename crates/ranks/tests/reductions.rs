@@ -5,6 +5,8 @@ mod values;
 #[path = "support/watchdog.rs"]
 mod watchdog;
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use ranks::{
@@ -57,7 +59,8 @@ fn all_reduce_combines_in_rank_order_on_every_rank() {
     for ranks in RANKS {
         spawn(ranks, |world| {
             watch(world);
-            for length in LENGTHS {
+            // And on both sides of where slices begin, among more ranks than processors and between two.
+            for length in LENGTHS.into_iter().chain([1023, 1024, 2047, 2048]) {
                 step(format!("{length} pairs of words"));
                 let mut result = vec![[0, 0]; length];
                 world.all_reduce(&functions(world.rank(), length), &mut result, compose).unwrap();
@@ -66,6 +69,28 @@ fn all_reduce_combines_in_rank_order_on_every_rank() {
         })
         .unwrap();
     }
+}
+
+/// The first block of the result is in its place for the next round when the operation panics.
+#[test]
+fn an_all_reduce_that_panicked_leaves_nothing_to_the_next_one() {
+    spawn(2, |world| {
+        watch(world);
+        let calls = Cell::new(0);
+        let breaks_off = |left: u64, right: u64| {
+            calls.set(calls.get() + 1);
+            assert!(calls.get() <= 1000, "enough");
+            left + right
+        };
+        let (mine, mut result) = ([world.rank() as u64; 8192], [0; 8192]);
+        let caught = catch_unwind(AssertUnwindSafe(|| world.all_reduce(&mine, &mut result, breaks_off)));
+        assert!(caught.is_err());
+        for next in 10..20 {
+            world.all_reduce(&[next + world.rank() as u64; 8192], &mut result, Sum).unwrap();
+            assert_eq!(result, [2 * next + 1; 8192]);
+        }
+    })
+    .unwrap();
 }
 
 #[test]

@@ -121,6 +121,8 @@ pub struct Board<'a> {
     sampled: usize,
     /// See [`Board::pauses`].
     early_look: bool,
+    /// The round that was left last.
+    left: u64,
     /// Everyone has done with this round.
     all_done: u64,
     /// Bytes of the own buffer that may be used.
@@ -204,6 +206,7 @@ impl<'a> Board<'a> {
             round,
             sampled: me,
             early_look: false,
+            left: round,
             all_done: round,
             room: 0,
             next: SLOTS_BYTES,
@@ -414,6 +417,7 @@ impl<'a> Board<'a> {
     pub fn leave(&mut self) {
         // SYNC board-done
         self.mine.place.progress.done.store(self.round, Ordering::Release);
+        self.left = self.round;
     }
 
     /// How often to pause before the first look in this round: it would come so early that others which began the round at the

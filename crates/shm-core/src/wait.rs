@@ -404,22 +404,25 @@ pub struct Backoff {
     /// Since the beginning; where processors are shared, since the last yield.
     spun: u32,
     yielded: u32,
+    /// Since the back-off was made, whatever progress there was.
+    ever_yielded: bool,
     crowded_out: bool,
 }
 
+/// In nanoseconds. Somebody else's busy process takes a time slice of several milliseconds.
+#[cfg(not(loom))]
+const LONG_YIELD: u64 = 500_000;
+
 impl Backoff {
-    /// A back-off of `spins` spins, then `yields` yields. The yields end when one has taken so long that the system's timer ticked
-    /// meanwhile: then somebody else needs this processor and yields it to nobody. Who yields to that comes back when its time
-    /// slice is over; who sleeps comes back when it is woken.
-    ///
-    /// A waiter beside somebody else's busy process, to which a message came after 1, 5 and 20 ms, saw it 2.96, 2.98 and 3.96 ms
-    /// later while it yielded on, and 0.022, 0.029 and 0.066 so (medians of 300; Linux 6.18, a Zen 4 machine).
+    /// A back-off of `spins` spins, then `yields` yields. The yields end when one has taken half a millisecond: then somebody else
+    /// needs this processor and yields it to nobody. Who yields to that comes back when its time slice is over; who sleeps comes
+    /// back when it is woken.
     pub const fn new(spins: u32, yields: u32) -> Self {
-        Self { spins, yields, shares: false, spun: 0, yielded: 0, crowded_out: false }
+        Self { spins, yields, shares: false, spun: 0, yielded: 0, ever_yielded: false, crowded_out: false }
     }
 
-    /// A back-off of `spins` spins before and after each of `yields` yields, of one of several waiters that share a processor: their
-    /// turns may take as long as they will.
+    /// A back-off of `spins` spins before and after each of `yields` yields, of one of several waiters that share a processor:
+    /// their turns may take as long as they will.
     pub const fn sharing(spins: u32, yields: u32) -> Self {
         Self { shares: true, ..Self::new(spins, yields) }
     }
@@ -431,7 +434,7 @@ impl Backoff {
             self.spun += 1;
             hint::spin_loop();
         } else if self.yielded < self.yields {
-            self.yielded += 1;
+            (self.yielded, self.ever_yielded) = (self.yielded + 1, true);
             if self.shares {
                 self.spun = 0;
                 thread::yield_now();
@@ -450,32 +453,44 @@ impl Backoff {
         self.spun = self.spins;
     }
 
+    /// Whether it is of [`Backoff::sharing`].
+    #[inline]
+    pub fn is_sharing(&self) -> bool {
+        self.shares
+    }
+
     /// Whether others had a chance to run on this processor since the last progress.
     #[inline]
     pub fn has_yielded(&self) -> bool {
         self.yielded > 0
     }
 
-    /// Whether somebody else has used this processor up since the back-off was made.
+    /// Whether there has been a yield since the back-off was made.
+    #[inline]
+    pub fn has_ever_yielded(&self) -> bool {
+        self.ever_yielded
+    }
+
+    /// Whether somebody else has used this processor for long since the back-off was made.
     #[inline]
     pub fn was_crowded_out(&self) -> bool {
         self.crowded_out
     }
 
-    /// Starts again, after progress.
+    /// Starts again, after progress; without yields, if somebody else uses this processor.
     #[inline]
     pub fn reset(&mut self) {
-        (self.spun, self.yielded) = (0, 0);
+        (self.spun, self.yielded) = (0, if self.crowded_out { self.yields } else { 0 });
     }
 }
 
-/// Yields; whether the system's timer ticked meanwhile.
+/// Yields; whether that took long.
 #[cfg(not(loom))]
 #[inline]
 fn yields_for_long() -> bool {
-    let before = crate::sys::clock::ticked();
+    let start = crate::sys::clock::monotonic();
     thread::yield_now();
-    crate::sys::clock::ticked() != before
+    crate::sys::clock::monotonic() - start >= LONG_YIELD
 }
 
 /// A model has no time.

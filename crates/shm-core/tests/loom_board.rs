@@ -75,13 +75,30 @@ fn all_see_all_in_every_round() {
     });
 }
 
-/// The first writes what it shows next while it reads what the second shows, and the third is slow to look at the first.
-/// There is room for two payloads: each goes where the last but one was.
+/// The first writes what it shows next while it reads what the second shows.
 #[test]
-fn what_is_written_early_overruns_nobody() {
+fn what_is_written_while_it_reads_overruns_nobody() {
+    overrun_nobody(|first, buffer, next| {
+        first.take_all_for_distant();
+        first.read_and_write(1, 0, buffer, next).unwrap();
+    });
+}
+
+/// The first writes what it shows next when it has read what the second shows.
+#[test]
+fn what_is_written_ahead_overruns_nobody() {
+    overrun_nobody(|first, buffer, next| {
+        first.read(1, 0, buffer).unwrap();
+        first.write_ahead(LONG, 0, next);
+    });
+}
+
+/// The first reads what the second shows and writes what it shows next, and the third is slow to look at the first. There is
+/// room for two payloads: each goes where the last but one was.
+fn overrun_nobody(read_and_write: fn(&mut Board<'_>, &mut [u8], &[u8])) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(2);
-    model.check(|| {
+    model.check(move || {
         let memory = Memory::of(3, ROOM + 2 * LINE_BYTES);
         let theirs = memory.clone();
         let slow = thread::spawn(move || {
@@ -98,8 +115,7 @@ fn what_is_written_early_overruns_nobody() {
             show(&mut second, value, LONG);
             assert!(first.has_shown(1));
             let (mut buffer, next) = ([0; LONG], [value + 1; LONG]);
-            first.take_all_for_distant();
-            first.read_and_write(1, 0, &mut buffer, &next).unwrap();
+            read_and_write(&mut first, &mut buffer, &next);
             assert_eq!(buffer, [value; LONG]);
             first.leave();
             second.leave();

@@ -153,9 +153,18 @@ fn a_waiter_that_shares_its_processor_spins_before_each_yield_unless_it_skips_th
     assert!(backoff.snooze() && !backoff.has_yielded());
 }
 
+/// Ends what is busy, whatever becomes of its holder.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn a_waiter_beside_somebody_busy_stops_yielding() {
-    let (busy, waiting) = (AtomicBool::new(true), Barrier::new(2));
+    let (ended, waiting) = (AtomicBool::new(false), Barrier::new(2));
     let bound = || {
         let mut one = CpuSet::new();
         let allowed = sched_getaffinity(None).unwrap();
@@ -163,24 +172,29 @@ fn a_waiter_beside_somebody_busy_stops_yielding() {
         sched_setaffinity(None, &one).unwrap();
         waiting.wait();
     };
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            bound();
-            while busy.load(Relaxed) {
-                std::hint::spin_loop();
-            }
-        });
-        scope.spawn(|| {
-            bound();
-            let mut backoff = Backoff::new(0, u32::MAX);
-            while backoff.snooze() {}
-            assert!(backoff.was_crowded_out());
-            backoff.reset();
-            assert!(!backoff.has_yielded() && backoff.snooze());
-            let mut one_of_several = Backoff::sharing(0, 20);
-            let moments = (0..100).take_while(|_| one_of_several.snooze()).count();
-            busy.store(false, Relaxed);
-            assert_eq!((moments, one_of_several.was_crowded_out()), (20, false));
+    let busy = || {
+        bound();
+        while !ended.load(Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
+    let waiter = || {
+        let _ended = Ended(&ended);
+        bound();
+        // So many would take years.
+        let mut backoff = Backoff::new(0, u32::MAX);
+        while backoff.snooze() {}
+        assert!(backoff.was_crowded_out());
+        backoff.reset();
+        assert!(!backoff.snooze(), "progress does not change that somebody is busy");
+        let mut one_of_several = Backoff::sharing(0, 20);
+        let moments = (0..100).take_while(|_| one_of_several.snooze()).count();
+        assert_eq!((moments, one_of_several.was_crowded_out()), (20, false));
+    };
+    watched("busy", || {
+        thread::scope(|scope| {
+            scope.spawn(busy);
+            scope.spawn(waiter);
         });
     });
 }

@@ -50,7 +50,7 @@ fn processors() -> Vec<String> {
         facts.push(format!("the control group's quota is processor time for {available}"));
     }
     facts.push(format!(
-        "`shmrun ./app` starts {available} ranks; of more than {available}, those that wait sleep at once instead of spinning"
+        "`shmrun ./app` starts {available} ranks; of more than {available}, those that wait give their processor up instead of spinning"
     ));
     facts
 }

@@ -117,11 +117,7 @@ impl World {
         let (data, result) = (bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
         match Rounds::new(&collective, collective.exchanged_bytes(), part) {
             Some(rounds) if self.size() > 1 => collective.exchange_parts(rounds, data, result, part),
-            Some(_) => {
-                copy_private(data, result);
-                Ok(())
-            }
-            None => collective.exchange_long_parts(data, result, part),
+            _ => collective.exchange_long_parts(data, result, part),
         }
     }
 

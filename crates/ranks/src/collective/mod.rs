@@ -63,6 +63,9 @@ impl Kind {
     }
 }
 
+/// What is read at once of a long payload that is to be combined, or copied to two places: stays in a core's nearest cache.
+const BLOCK_BYTES: usize = 4 << 10;
+
 /// A collective under way, on this rank.
 pub(crate) struct Collective<'w> {
     world: &'w World,

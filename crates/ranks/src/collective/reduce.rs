@@ -7,7 +7,7 @@ use bytemuck::Pod;
 
 use shm_core::board::{INLINE_BYTES, INLINE_WORDS};
 
-use super::{Collective, Kind, pieces};
+use super::{BLOCK_BYTES, Collective, Kind, pieces};
 use crate::error::{Error, Result};
 use crate::reduction::Reduction;
 use crate::world::World;
@@ -15,16 +15,14 @@ use crate::world::World;
 /// From this many bytes on each rank combines only its own slice of the elements, and the results are shown in a second
 /// round, which costs about as much as reading this much (not tuned yet) ...
 const SLICED_FROM_BYTES: usize = 4 << 10;
-/// ... this much where ranks share processors, and a round takes until all of them have had their turn: 4 ranks on 2 near cores of a
-/// Zen 4 machine, µs, whole and in slices: 4 KiB 4.2 and 6.0, 8 KiB 5.4 and 7.2, 12 KiB 6.9 and 8.1, 16 KiB 8.8 and 8.4, 64 KiB 27 and 17.6;
-/// 8 ranks 4 KiB 11.8 and 17.8, 8 KiB 16.0 and 19.9, 16 KiB 26.5 and 26.3 ...
+/// ... this much where ranks share processors, and a round takes until all of them have had their turn: 4 ranks on 2 near cores of
+/// a Zen 4 machine, µs, whole and in slices: 4 KiB 4.2 and 6.0, 8 KiB 5.4 and 7.2, 12 KiB 6.9 and 8.1, 16 KiB 8.8 and 8.4, 64 KiB
+/// 27 and 17.6; 8 ranks 4 KiB 11.8 and 17.8, 8 KiB 16.0 and 19.9, 16 KiB 26.5 and 26.3 ...
 const SLICED_FROM_BYTES_SHARED: usize = 16 << 10;
-/// ... and this much where there are only two slices. 2 near cores, µs, whole and in slices: 16 KiB 1.50 and 1.47, 32 KiB 2.70 and 2.49,
-/// 48 KiB 4.09 and 3.70, 512 KiB 34.8 and 33.0; distant ones 16 KiB 3.02 and 3.43, 32 KiB 5.5 and 5.8, 48 KiB 8.1 and 7.8, 1 MiB 125 and 97.
+/// ... and this much where there are only two slices. 2 near cores, µs, whole and in slices: 16 KiB 1.50 and 1.47, 32 KiB 2.70 and
+/// 2.49, 48 KiB 4.09 and 3.70; distant ones 16 KiB 3.02 and 3.43, 32 KiB 5.5 and 5.8, 48 KiB 8.1 and 7.8, 1 MiB 125 and 97.
 const HALVED_FROM_BYTES: usize = 32 << 10;
 
-/// What is read from one rank before it is combined: stays in a core's nearest cache.
-const BLOCK_BYTES: usize = 4 << 10;
 /// Scratch memory that needs no allocation.
 const LINE_WORDS: usize = 8;
 
@@ -70,7 +68,7 @@ impl World {
         for piece in element_pieces::<T>(data.len(), most) {
             if root == self.rank() {
                 collective.pass()?;
-                collective.combine_blocks(data, result, piece, |_| 0, &operation, self.size(), false)?;
+                collective.combine_blocks(data, result, piece, None, &operation, self.size())?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece]))?;
             }
@@ -133,7 +131,7 @@ impl World {
                 collective.combine_slices(data, result, piece, &operation)?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-                collective.combine_blocks(data, result, piece, |_| 0, &operation, self.size(), false)?;
+                collective.combine_blocks(data, result, piece, None, &operation, self.size())?;
             }
             collective.leave()?;
         }
@@ -164,7 +162,7 @@ impl World {
         }
         for piece in element_pieces::<T>(data.len(), most) {
             collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
-            collective.combine_blocks(data, result, piece, |_| 0, &operation, self.rank() + 1, false)?;
+            collective.combine_blocks(data, result, piece, None, &operation, self.rank() + 1)?;
             collective.leave()?;
         }
         Ok(())
@@ -277,19 +275,17 @@ impl Collective<'_> {
         Ok(&bytemuck::cast_slice(words.as_slice())[..elements])
     }
 
-    /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round: `before` says how many
-    /// others a rank shows before them. What comes out `is_shown_next`: then some of it may be written there already.
+    /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round. Or this rank's slice of a
+    /// piece: then `before` says how many others a rank shows before them, and what comes out is shown in the next round.
     #[inline(never)]
-    #[allow(clippy::too_many_arguments, reason = "a struct for them would have one use")]
     fn combine_blocks<T: Pod>(
         &self,
         data: &[T],
         result: &mut [T],
         range: Range<usize>,
-        before: impl Fn(usize) -> usize,
+        before: Option<&dyn Fn(usize) -> usize>,
         operation: &impl Reduction<T>,
         ranks: usize,
-        is_shown_next: bool,
     ) -> Result<()> {
         let me = self.world.rank();
         (0..ranks).filter(|&rank| rank != me).try_for_each(|rank| self.hear(rank))?;
@@ -299,13 +295,14 @@ impl Collective<'_> {
             kept = std::mem::take(&mut self.world.engine.borrow_mut().scratch);
         }
         let scratch = scratch(at_once, (&mut line, &mut kept), &mut heap);
-        let mut start = range.start;
+        let (mut start, is_slice) = (range.start, before.is_some());
         while start < range.end {
             let block = start..range.end.min(start + at_once);
             let (target, theirs) = (&mut result[block.clone()], &mut scratch[..block.len()]);
+            let before = |rank| before.map_or(0, |before| before(rank));
             let offset = |rank| (before(rank) + start - range.start) * size_of::<T>();
             self.combine_block(&data[block.clone()], target, theirs, (ranks, offset), operation)?;
-            if is_shown_next {
+            if is_slice {
                 let made = bytemuck::cast_slice(&result[block.clone()]);
                 let [offset, length] = [start - range.start, range.len()].map(|count| count * size_of::<T>());
                 self.world.engine.borrow_mut().board.write_ahead(length, offset, made);
@@ -374,7 +371,7 @@ impl Collective<'_> {
         self.show_both(bytemuck::cast_slice(others[0]), bytemuck::cast_slice(others[1]))?;
         // Of what lies before it in the piece, a rank leaves its own slice out.
         let before = |rank: usize| mine.start - piece.start - if rank < me { slice(rank).len() } else { 0 };
-        self.combine_blocks(data, result, mine.clone(), before, operation, ranks, true)?;
+        self.combine_blocks(data, result, mine.clone(), Some(&before), operation, ranks)?;
         self.leave()?;
         self.show(bytemuck::cast_slice(&result[mine]))?;
         for rank in self.others() {

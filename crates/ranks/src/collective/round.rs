@@ -6,7 +6,7 @@
 use shm_core::board::{Board, INLINE_WORDS, Late, Nonsense, SLOT_LIMIT, SLOTS_BYTES, Topic};
 use shm_core::bytes::copy_private;
 
-use super::{Collective, Kind};
+use super::{BLOCK_BYTES, Collective, Kind};
 use crate::engine::publish::Blocked;
 use crate::engine::{Caller, Engine};
 use crate::error::{CollectiveCall, Error, Result};
@@ -26,10 +26,9 @@ const _: () = assert!(MAX_RANKS <= 0xfff && CALL_SITES <= 0xfff);
 const UNKNOWN: Topic = [NO_ROOT << ROOT_SHIFT, 0];
 
 /// What is shown and kept is read once for both from this length on, in blocks that stay in a core's nearest cache: the others
-/// see it later by the time that keeping it takes. all_gather by 2 ranks on near cores of a Zen 4 machine, µs, one after the other and so: 8 KiB 0.68
-/// and 0.75, 16 KiB 1.14 and 1.19, 32 KiB 2.38 and 2.26, 128 KiB 8.9 and 8.0, 512 KiB 35.0 and 33.2.
+/// see it later by the time that keeping it takes. all_gather by 2 ranks on near cores of a Zen 4 machine, µs, one after the
+/// other and so: 8 KiB 0.68 and 0.75, 16 KiB 1.14 and 1.19, 32 KiB 2.38 and 2.26, 128 KiB 8.9 and 8.0, 512 KiB 35.0 and 33.2.
 const KEPT_AT_ONCE_BYTES: usize = 32 << 10;
-const BLOCK_BYTES: usize = 4 << 10;
 /// By how much the used part of a rank's buffer grows when it has been used up once.
 const ROOM_GROWTH: usize = 4;
 
@@ -197,7 +196,8 @@ impl Collective<'_> {
         while let Some(Late { other, wanted }) = engine.board.awaited(length) {
             let board = &mut engine.board;
             if !look_for(looks, board, |board| board.has_done(other, wanted)) {
-                self.wait(engine, other, false, |engine| Ok(engine.board.has_done(other, wanted)))?;
+                let blocked = self.blocked_by(other);
+                self.wait(engine, other, blocked, |engine| Ok(engine.board.has_done(other, wanted)))?;
             }
         }
         Ok(())
@@ -206,8 +206,10 @@ impl Collective<'_> {
     #[cold]
     fn await_shown(&self, engine: &mut Engine, rank: usize) -> Result<()> {
         let root = self.topic[0] >> ROOT_SHIFT & NO_ROOT;
-        let of_all = root == NO_ROOT || root == self.world.rank() as u64;
-        self.wait(engine, rank, of_all, |engine| {
+        let needs_all = root == NO_ROOT || root == self.world.rank() as u64;
+        let blocked = self.blocked_by(rank);
+        let blocked = if needs_all { blocked.and_all_others() } else { blocked };
+        self.wait(engine, rank, blocked, |engine| {
             let board = &mut engine.board;
             if board.has_passed(rank) {
                 let theirs = board.passed_topic(rank);
@@ -217,18 +219,21 @@ impl Collective<'_> {
         })
     }
 
-    /// Waits for `rank`, and then maybe for all others, progressing everything else.
+    fn blocked_by(&self, rank: usize) -> Blocked<'static> {
+        let context = self.world.context + COLLECTIVE;
+        Blocked::in_collective(self.caller, rank, context, self.topic[1])
+    }
+
+    /// Waits for `rank`, progressing everything else.
     #[cold]
     fn wait(
         &self,
         engine: &mut Engine,
         rank: usize,
-        of_all: bool,
+        blocked: Blocked<'static>,
         mut done: impl FnMut(&mut Engine) -> Result<bool>,
     ) -> Result<()> {
         let caller = self.caller;
-        let context = self.world.context + COLLECTIVE;
-        let blocked = Blocked::in_collective(caller, rank, of_all, context, self.topic[1]);
         engine.wait_until(blocked, |engine| match done(engine) {
             Ok(true) => Some(Ok(())),
             Ok(false) => engine.gone(caller, rank).map(Err),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::AcqRel;
 
 use shm_core::direct::Remote;
 use shm_core::pool::NoSuchChunk;
@@ -463,7 +463,7 @@ pub(crate) fn open_ring(
     // SYNC ring-announce: the receiver touches the ring only after it has seen the bit.
     bits.fetch_or(1 << (place % 64), AcqRel);
     let mut producer = Producer::beginning_with(job.ring(sender, receiver), FIRST_RING_ROWS);
-    if job.size() > job.header().cores.load(Relaxed) as usize {
+    if job.shares_processors() {
         producer.spread();
     }
     Ok(producer)

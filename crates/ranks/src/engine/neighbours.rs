@@ -1,9 +1,9 @@
 //! Who shares this rank's processor.
 //!
-//! A rank that waits for a neighbour keeps it from running: it yields at once. One that waits for a rank on another processor gains
-//! nothing by a yield, which takes a microsecond or two until it runs again: it looks for about as long first. So every rank says
-//! where it runs, whenever it waits for long. The system may move it meanwhile: then others yield too early or too late
-//! until it waits again.
+//! Where there are more ranks than processors, a rank that waits for a neighbour keeps it from running: it yields at once. One that
+//! waits for a rank on another processor gains nothing by a yield, which takes a microsecond or two until it runs again: it looks
+//! for a while first. So every rank says where it runs, whenever it waits for long. The system may move it meanwhile: then others
+//! yield too early or too late until it waits again.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -128,8 +128,8 @@ mod tests {
         beside_rank_0(|job, engine| {
             let mut rank_0 = Engine::new(job, 0);
             // Rank 2 comes first in what this rank hears; rank 0, beside it, has not come either.
-            let of_all = Blocked::in_collective(caller(), 2, true, 0, 8);
-            let of_one = Blocked::in_collective(caller(), 2, false, 0, 8);
+            let of_one = Blocked::in_collective(caller(), 2, 0, 8);
+            let of_all = of_one.and_all_others();
             engine.board.show([0; 2], [&[], &[]]);
             assert!(engine.awaits_neighbour(&of_all) && !engine.awaits_neighbour(&of_one));
             rank_0.board.show([0; 2], [&[], &[]]);

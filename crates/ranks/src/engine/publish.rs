@@ -29,8 +29,10 @@ enum Awaits<'a> {
     Message,
     /// That the peer receives.
     Receiver,
-    /// That the peer enters the round that this rank has entered last; whether all have to.
-    Entry { all: bool },
+    /// That the peer enters the round that this rank has entered last ...
+    Entry,
+    /// ... and all others, too.
+    EntryOfAll,
     /// That one of several operations is complete; tells the ranks that these wait for.
     OneOf(&'a dyn Fn(&Engine) -> Ranks),
     /// That the peer receives what this rank has sent, so that this one may leave.
@@ -78,9 +80,14 @@ impl<'a> Blocked<'a> {
         Self { caller, awaits: Awaits::Receiver, peer: Some(peer), tag: Some(tag), context, bytes }
     }
 
-    /// In a collective that `peer` has not come to; of all others, or of that one alone.
-    pub(crate) fn in_collective(caller: Caller, peer: usize, all: bool, context: u32, bytes: u64) -> Self {
-        Self { caller, awaits: Awaits::Entry { all }, peer: Some(peer), tag: None, context, bytes }
+    /// In a collective that `peer` has not come to.
+    pub(crate) fn in_collective(caller: Caller, peer: usize, context: u32, bytes: u64) -> Self {
+        Self { caller, awaits: Awaits::Entry, peer: Some(peer), tag: None, context, bytes }
+    }
+
+    /// The same, if all others have to come to it as well.
+    pub(crate) fn and_all_others(self) -> Self {
+        Self { awaits: Awaits::EntryOfAll, ..self }
     }
 
     /// Until one of several operations is complete.
@@ -100,7 +107,7 @@ impl<'a> Blocked<'a> {
 
     /// Whether all other ranks have to enter the round of a collective.
     pub(super) fn is_for_all(&self) -> bool {
-        matches!(self.awaits, Awaits::Entry { all: true })
+        matches!(self.awaits, Awaits::EntryOfAll)
     }
 
     /// The operation and its context, if it has no sense any more when its world ends.
@@ -189,7 +196,7 @@ impl Engine {
         let (awaited, peer) = match blocked.awaits {
             Awaits::Message => (awaits::MESSAGE, blocked.peer),
             Awaits::Receiver => (awaits::RECEIVER, blocked.peer),
-            Awaits::Entry { .. } => (awaits::ENTRY, blocked.peer),
+            Awaits::Entry | Awaits::EntryOfAll => (awaits::ENTRY, blocked.peer),
             Awaits::OneOf(ranks) | Awaits::Agreement(ranks) if in_full => {
                 self.write_peers(ranks(self));
                 (awaits::ONE_OF, None)

@@ -1,8 +1,8 @@
 //! Waiting for an operation.
 //!
-//! Spin (for long only if every rank that does not sleep can have a processor of its own, and not while the awaited one is on this
-//! rank's), yield a few times, then park on this rank's doorbell until somebody rings it: a message, a returned chunk, a collective, a departure. Before parking the
-//! rank says in its status line what it waits for.
+//! Spin (for long only if every rank that does not sleep can have a processor of its own, else for a moment before each yield,
+//! unless the awaited one is on this rank's), yield a few times, then park on this rank's doorbell until somebody rings it: a message, a returned chunk, a
+//! collective, a departure. Before parking the rank says in its status line what it waits for.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::compiler_fence;
@@ -23,7 +23,8 @@ use crate::turns::Turns;
 
 /// Messages that go the short way between two looks at everything: the look costs as much as a few of them.
 const SHORT_WAYS_PER_PROGRESS: u32 = 64;
-/// Looks at the one awaited ring between two looks at everything.
+/// Looks at the one awaited ring between two looks at everything, and looks at everything between two questions whether a
+/// neighbour is waited for.
 const LOOKS_PER_PROGRESS: u32 = 16;
 /// A backstop: whatever wakes a rank also changes something that it looks at, so this only bounds the damage if
 /// the other side of a wake-up was killed between its steps.
@@ -99,6 +100,7 @@ impl Engine {
             let link = &mut self.links[source];
             let Some(consumer) = &mut link.consumer else { return Err(None) };
             if consumer.look() {
+                self.patience.learn(false);
                 return Ok(());
             }
             if let Some(producer) = &mut link.producer {
@@ -107,8 +109,7 @@ impl Engine {
             std::hint::spin_loop();
             if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
                 self.progress().map_err(|error| Some(Box::new(error)))?;
-                self.say_processor();
-                if self.is_neighbour(source) || !self.comes_first() {
+                if !self.comes_first() {
                     return Err(None);
                 }
             }
@@ -128,6 +129,9 @@ impl Engine {
         for look in 0..=self.spins() {
             match self.try_receive_from_any(pattern, expected, buffer) {
                 Now::Received(status) => {
+                    if look > 0 {
+                        self.patience.learn(false);
+                    }
                     self.progress_now_and_then()?;
                     return Ok(Some(status));
                 }
@@ -136,10 +140,6 @@ impl Engine {
             }
             if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
                 self.progress()?;
-                self.say_processor();
-                if self.has_neighbour_awake() {
-                    break;
-                }
             }
         }
         Ok(None)
@@ -158,6 +158,7 @@ impl Engine {
     ) -> Result<T> {
         let awake = self.awake();
         let mut backoff = self.patience.backoff(awake);
+        let (mut looks, mut in_vain) = (0, false);
         let mut published = None;
         let mut observed_since = 0;
         let outcome = loop {
@@ -174,7 +175,10 @@ impl Engine {
                 // Each yield takes as long as others need the processor: a rank that left is noticed meanwhile.
                 Ok(false)
                     if !(backoff.has_yielded() && self.departures_pending())
-                        && self.snooze(&mut backoff, &blocked) => {}
+                        && self.snooze(&mut backoff, &mut looks, &blocked) =>
+                {
+                    in_vain |= backoff.has_yielded();
+                }
                 Ok(false) => {
                     let published = published.get_or_insert_with(|| self.publish(&blocked));
                     if self.turns.is_some() {
@@ -191,7 +195,10 @@ impl Engine {
                 Err(error) => break Err(error),
             }
         };
-        self.patience.learn(&backoff);
+        if looks > 0 && !backoff.is_sharing() {
+            self.patience.learn(in_vain);
+            self.patience.learn_of_others(&backoff);
+        }
         if let Some(published) = published {
             self.unpublish(published);
         }
@@ -203,8 +210,10 @@ impl Engine {
 
     /// Passes a moment of a wait; false when it is time to park.
     #[inline]
-    fn snooze(&mut self, backoff: &mut Backoff, blocked: &Blocked<'_>) -> bool {
-        if self.awaits_neighbour(blocked) {
+    fn snooze(&mut self, backoff: &mut Backoff, looks: &mut u32, blocked: &Blocked<'_>) -> bool {
+        let asks = looks.is_multiple_of(LOOKS_PER_PROGRESS) || backoff.has_yielded();
+        *looks = looks.wrapping_add(1);
+        if backoff.is_sharing() && asks && self.awaits_neighbour(blocked) {
             backoff.skip_spins();
         }
         backoff.snooze()

@@ -83,7 +83,9 @@ impl Board<'_> {
     /// How much of this round's payload of `length` bytes lies in its place already.
     pub(super) fn written_early(&self, length: usize) -> usize {
         let Early { round, length: early, written } = self.early;
-        if written == 0 || (round, early) != (self.round, length) {
+        // Who has not left the round before broke off what it wrote for: an error, or a panic that somebody caught.
+        let broke_off = self.left + 1 != self.round;
+        if written == 0 || (round, early) != (self.round, length) || broke_off {
             return 0;
         }
         self.mine.buffer.finish_streaming();
@@ -104,6 +106,7 @@ mod tests {
     use super::super::{Place, SLOTS_BYTES};
     use super::*;
     use crate::bytes::{LINE_BYTES, Line, SharedBytes};
+    use crate::distance::Distance;
 
     fn content(round: usize, participant: usize, length: usize) -> Vec<u8> {
         (0..length).map(|at| (at * 7 + round * 31 + participant) as u8).collect()
@@ -137,8 +140,9 @@ mod tests {
                     let mut buffer = vec![0; length];
                     prop_assert!(board.has_shown(1 - me));
                     for (index, piece) in buffer.chunks_mut(part).enumerate() {
-                        if distant[round] {
-                            board.take_all_for_distant();
+                        match distant[round] {
+                            true => board.take_all_for_distant(),
+                            false => board.distance = Distance::new(),
                         }
                         board.read_and_write(1 - me, index * part, piece, &next).unwrap();
                     }
@@ -204,6 +208,28 @@ mod tests {
         one.show([0; 2], [&next, &[]]);
         other.pass([0; 2]);
         let mut buffer = vec![0; 16_000];
+        assert!(other.has_shown(0));
+        other.read(0, 0, &mut buffer).unwrap();
+        assert_eq!(buffer, next);
+    }
+
+    #[test]
+    fn what_was_written_for_a_round_that_broke_off_is_not_shown() {
+        let places = [Place::new(), Place::new()];
+        let lines =
+            [0; 2].map(|_| (0..SLOTS_BYTES / LINE_BYTES + 2_000).map(|_| Line::new()).collect::<Vec<_>>());
+        let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&lines[at]) });
+        let [mut one, mut other] = [0, 1].map(|me| Board::new(seats(), me));
+        one.set_room(usize::MAX);
+        one.show([0; 2], [&content(0, 0, 10_000), &[]]);
+        other.pass([0; 2]);
+        one.write_ahead(10_000, 0, &content(1, 0, 4_000));
+        assert_eq!(one.early.written, 4_000);
+        // Neither of them leaves the round.
+        let next = content(2, 0, 10_000);
+        one.show([0; 2], [&next, &[]]);
+        other.pass([0; 2]);
+        let mut buffer = vec![0; 10_000];
         assert!(other.has_shown(0));
         other.read(0, 0, &mut buffer).unwrap();
         assert_eq!(buffer, next);

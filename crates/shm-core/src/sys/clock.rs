@@ -10,25 +10,8 @@
 /// By the C library, which knows where that clock is: what looks for it in the process itself finds an address that is not
 /// there under valgrind.
 pub(crate) fn monotonic() -> u64 {
-    nanoseconds(libc::CLOCK_MONOTONIC)
-}
-
-/// The same at the last tick of the system's timer, which is some milliseconds ago at most: no clock has to be read.
-#[cfg(target_os = "linux")]
-pub(crate) fn ticked() -> u64 {
-    nanoseconds(libc::CLOCK_MONOTONIC_COARSE)
-}
-
-/// Ticks of a millisecond, where the system does not tell its own.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn ticked() -> u64 {
-    monotonic() / 1_000_000
-}
-
-/// What one of the clocks says that every system has.
-fn nanoseconds(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a local that outlives the call; with these clocks it cannot fail.
-    unsafe { libc::clock_gettime(clock, &mut time) };
+    // SAFETY: `time` is a local that outlives the call; with this clock it cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -31,8 +31,8 @@ fn allowed() -> u64 {
     numbers.filter(|&number| unsafe { libc::CPU_ISSET(number, &set) }).fold(0, |mask, n| mask | 1 << (n % 64))
 }
 
-/// The processor that this thread runs on at this moment, by the system's number, where that can be known. A few nanoseconds:
-/// no system call.
+/// The processor that this thread runs on at this moment, by the system's number, where that can be known. A few nanoseconds,
+/// but a system call where the C library has no cheaper way (some architectures, programs under valgrind).
 #[cfg(target_os = "linux")]
 pub(crate) fn current() -> Option<u32> {
     // SAFETY: it takes nothing and gives a number.
