@@ -35,7 +35,7 @@ impl Neighbours {
 impl Engine {
     /// Says where this rank runs.
     #[inline]
-    pub(super) fn say_processor(&mut self) {
+    fn say_processor(&mut self) {
         let here = current_processor().map_or(UNKNOWN, |number| number.wrapping_add(1));
         if here != self.neighbours.mine {
             self.neighbours.mine = here;
@@ -45,7 +45,7 @@ impl Engine {
 
     /// Whether `rank` was on this rank's processor when both last said where they are.
     #[inline]
-    pub(super) fn is_neighbour(&self, rank: usize) -> bool {
+    fn is_neighbour(&self, rank: usize) -> bool {
         let Neighbours { processors, mine } = self.neighbours;
         let theirs = processors[self.job.place(rank)].load(Relaxed);
         theirs == mine && theirs != UNKNOWN
@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// Whether a neighbour runs or could.
-    pub(super) fn has_neighbour_awake(&self) -> bool {
+    fn has_neighbour_awake(&self) -> bool {
         let is_awake = |rank: usize| !self.departed[rank] && !self.job.control(rank).doorbell.is_parked();
         (0..self.size).any(|rank| self.is_neighbour(rank) && rank != self.rank && is_awake(rank))
     }

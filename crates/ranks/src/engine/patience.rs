@@ -165,7 +165,7 @@ mod tests {
         for (mut patience, awake) in [(patience, 2), (Patience::new(2, 2), 3)] {
             let (before, moments) = moments_of(patience.backoff(awake));
             assert_eq!(before, SPINS);
-            // Fewer, should the timer tick.
+            // Fewer, should one take long.
             assert!(moments > SPINS && moments <= SPINS + YIELDS / awake, "{moments}");
         }
     }

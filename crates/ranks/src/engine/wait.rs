@@ -1,8 +1,8 @@
 //! Waiting for an operation.
 //!
 //! Spin (for long only if every rank that does not sleep can have a processor of its own, else for a moment before each yield,
-//! unless the awaited one is on this rank's), yield a few times, then park on this rank's doorbell until somebody rings it: a message, a returned chunk, a
-//! collective, a departure. Before parking the rank says in its status line what it waits for.
+//! unless the awaited one is on this rank's), yield a few times, then park on this rank's doorbell until somebody rings it: a
+//! message, a returned chunk, a collective, a departure. Before parking the rank says in its status line what it waits for.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::compiler_fence;
@@ -180,6 +180,7 @@ impl Engine {
                     in_vain |= backoff.has_yielded();
                 }
                 Ok(false) => {
+                    in_vain = true;
                     let published = published.get_or_insert_with(|| self.publish(&blocked));
                     if self.turns.is_some() {
                         // Sleeps have no limit then.

@@ -112,6 +112,38 @@ mod tests {
         (0..length).map(|at| (at * 7 + round * 31 + participant) as u8).collect()
     }
 
+    /// What two participants share: buffers with so many lines behind the slots.
+    struct Memory {
+        places: [Place; 2],
+        lines: [Vec<Line>; 2],
+    }
+
+    impl Memory {
+        fn of(lines: usize) -> Self {
+            let lines = || (0..SLOTS_BYTES / LINE_BYTES + lines).map(|_| Line::new()).collect();
+            Self { places: [Place::new(), Place::new()], lines: [lines(), lines()] }
+        }
+
+        /// Both views, each with at most so many bytes of its own buffer in use.
+        fn boards(&self, room: usize) -> [Board<'_>; 2] {
+            let buffer = |at: usize| SharedBytes::new(&self.lines[at]);
+            let seats = || [0, 1].map(|at| Seat { place: &self.places[at], buffer: buffer(at) });
+            [0, 1].map(|me| {
+                let mut board = Board::new(seats(), me);
+                board.set_room(room);
+                board
+            })
+        }
+    }
+
+    /// What `board` reads of the payload that `other` shows, `length` bytes.
+    fn shown(board: &mut Board<'_>, other: usize, length: usize) -> Vec<u8> {
+        let mut buffer = vec![0; length];
+        assert!(board.has_shown(other));
+        board.read(other, 0, &mut buffer).unwrap();
+        buffer
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         /// Whatever is read in whatever parts while the next payload is written, or before it is, and whether that has been
@@ -124,11 +156,8 @@ mod tests {
             part in 100..20_000usize,
             room in 20_000..90_000usize,
         ) {
-            let places = [Place::new(), Place::new()];
-            let lines = [0; 2].map(|_| (0..SLOTS_BYTES / LINE_BYTES + 2_000).map(|_| Line::new()).collect::<Vec<_>>());
-            let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&lines[at]) });
-            let mut boards = [0, 1].map(|me| Board::new(seats(), me));
-            boards.iter_mut().for_each(|board| board.set_room(SLOTS_BYTES + room));
+            let memory = Memory::of(2_000);
+            let mut boards = memory.boards(SLOTS_BYTES + room);
             for (round, &length) in lengths.iter().enumerate() {
                 for (me, board) in boards.iter_mut().enumerate() {
                     prop_assert_eq!(board.awaited(length), None);
@@ -160,13 +189,8 @@ mod tests {
 
     #[test]
     fn as_much_is_written_as_is_read() {
-        let places = [Place::new(), Place::new()];
-        let lines =
-            [0; 2].map(|_| (0..SLOTS_BYTES / LINE_BYTES + 2_000).map(|_| Line::new()).collect::<Vec<_>>());
-        let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&lines[at]) });
-        let [mut one, mut other] = [0, 1].map(|me| Board::new(seats(), me));
-        one.set_room(usize::MAX);
-        other.set_room(usize::MAX);
+        let memory = Memory::of(2_000);
+        let [mut one, mut other] = memory.boards(usize::MAX);
         assert!(one.awaited(10_000).or(other.awaited(10_000)).is_none());
         one.show([0; 2], [&content(0, 0, 10_000), &[]]);
         other.show([0; 2], [&content(0, 1, 10_000), &[]]);
@@ -183,12 +207,8 @@ mod tests {
 
     #[test]
     fn what_is_made_for_the_next_round_is_written_at_once_where_there_is_room() {
-        let places = [Place::new(), Place::new()];
-        let lines =
-            [0; 2].map(|_| (0..SLOTS_BYTES / LINE_BYTES + 500).map(|_| Line::new()).collect::<Vec<_>>());
-        let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&lines[at]) });
-        let [mut one, mut other] = [0, 1].map(|me| Board::new(seats(), me));
-        one.set_room(usize::MAX);
+        let memory = Memory::of(500);
+        let [mut one, mut other] = memory.boards(usize::MAX);
         one.show([0; 2], [&content(0, 0, 20_000), &[]]);
         one.leave();
         let next = content(1, 0, 16_000);
@@ -207,20 +227,13 @@ mod tests {
         assert_eq!(one.early.written, 16_000, "more than the payload has");
         one.show([0; 2], [&next, &[]]);
         other.pass([0; 2]);
-        let mut buffer = vec![0; 16_000];
-        assert!(other.has_shown(0));
-        other.read(0, 0, &mut buffer).unwrap();
-        assert_eq!(buffer, next);
+        assert_eq!(shown(&mut other, 0, 16_000), next);
     }
 
     #[test]
     fn what_was_written_for_a_round_that_broke_off_is_not_shown() {
-        let places = [Place::new(), Place::new()];
-        let lines =
-            [0; 2].map(|_| (0..SLOTS_BYTES / LINE_BYTES + 2_000).map(|_| Line::new()).collect::<Vec<_>>());
-        let seats = || [0, 1].map(|at| Seat { place: &places[at], buffer: SharedBytes::new(&lines[at]) });
-        let [mut one, mut other] = [0, 1].map(|me| Board::new(seats(), me));
-        one.set_room(usize::MAX);
+        let memory = Memory::of(2_000);
+        let [mut one, mut other] = memory.boards(usize::MAX);
         one.show([0; 2], [&content(0, 0, 10_000), &[]]);
         other.pass([0; 2]);
         one.write_ahead(10_000, 0, &content(1, 0, 4_000));
@@ -229,9 +242,6 @@ mod tests {
         let next = content(2, 0, 10_000);
         one.show([0; 2], [&next, &[]]);
         other.pass([0; 2]);
-        let mut buffer = vec![0; 10_000];
-        assert!(other.has_shown(0));
-        other.read(0, 0, &mut buffer).unwrap();
-        assert_eq!(buffer, next);
+        assert_eq!(shown(&mut other, 0, 10_000), next);
     }
 }
