@@ -28,6 +28,10 @@ impl World {
         let collective = Collective::new::<()>(self, Kind::Barrier, None, 0)?;
         collective.show(&[])?;
         collective.hear_all()?;
-        collective.leave()
+        collective.leave()?;
+        if collective.shares_processors() {
+            collective.leave_barrier();
+        }
+        Ok(())
     }
 }

@@ -118,6 +118,12 @@ impl Collective<'_> {
         engine.progress_after_round()
     }
 
+    /// Lets neighbours go on from a barrier first, if that has shown to be of use.
+    #[cold]
+    pub(crate) fn leave_barrier(&self) {
+        self.world.engine.borrow_mut().leave_barrier();
+    }
+
     /// Blocks until `rank` shows something in this round, and compares what it believes the operation to be.
     #[inline]
     pub(crate) fn hear(&self, rank: usize) -> Result<()> {
@@ -216,7 +222,9 @@ impl Collective<'_> {
                 return Err(self.disagreement(engine, rank, theirs.unwrap_or(UNKNOWN)));
             }
             Ok(board.has_shown(rank))
-        })
+        })?;
+        engine.learn_of_order(needs_all);
+        Ok(())
     }
 
     fn blocked_by(&self, rank: usize) -> Blocked<'static> {

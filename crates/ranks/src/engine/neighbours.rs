@@ -22,13 +22,20 @@ pub(super) struct Neighbours {
     processors: &'static [AtomicU32],
     /// What this rank has said.
     mine: u32,
+    /// The round of collectives in which this rank last let others run while it waited.
+    yielded_in: u64,
+    /// The round of the last barrier, and whether this rank went on from it at once.
+    barrier: u64,
+    left_first: bool,
+    /// Neighbours are to go on first from a barrier: see [`Engine::leave_barrier`].
+    gives_way: bool,
 }
 
 impl Neighbours {
     pub(super) fn new(job: &'static Job, rank: usize) -> Self {
         let processors = &job.header().processors.of[..job.geometry().ranks];
         let mine = processors[job.place(rank)].load(Relaxed);
-        Self { processors, mine }
+        Self { processors, mine, yielded_in: 0, barrier: 0, left_first: false, gives_way: false }
     }
 }
 
@@ -46,7 +53,7 @@ impl Engine {
     /// Whether `rank` was on this rank's processor when both last said where they are.
     #[inline]
     fn is_neighbour(&self, rank: usize) -> bool {
-        let Neighbours { processors, mine } = self.neighbours;
+        let Neighbours { processors, mine, .. } = self.neighbours;
         let theirs = processors[self.job.place(rank)].load(Relaxed);
         theirs == mine && theirs != UNKNOWN
     }
@@ -59,6 +66,45 @@ impl Engine {
                 .any(|rank| self.is_neighbour(rank) && rank != self.rank && !self.board.has_shown(rank)),
             Some(peer) => self.is_neighbour(peer),
             None => self.has_neighbour_awake(),
+        }
+    }
+
+    /// Remembers that others could run while this rank waited.
+    #[inline]
+    pub(super) fn learn_of_yields(&mut self) {
+        self.neighbours.yielded_in = self.board.round();
+    }
+
+    /// To be called at the end of a barrier where ranks share processors.
+    ///
+    /// Who comes last to a barrier finds all others there and goes on, while its neighbours wait for the processor. If it then needs
+    /// what one of them is to show, as in a broadcast, nobody gains by that: all wait until that one has had its turn. So the next
+    /// time it lets its neighbours go on first (docs/decisions/004-waiting.md).
+    pub(crate) fn leave_barrier(&mut self) {
+        if self.goes_last() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Remembers the barrier that this rank is about to leave; whether its neighbours are to go on first.
+    fn goes_last(&mut self) -> bool {
+        let round = self.board.round();
+        let neighbours = &mut self.neighbours;
+        if round == neighbours.barrier + 1 {
+            // Nobody was waited for since the last barrier: each switch less is a gain.
+            neighbours.gives_way = false;
+        }
+        neighbours.barrier = round;
+        neighbours.left_first = neighbours.yielded_in != round;
+        neighbours.left_first && neighbours.gives_way
+    }
+
+    /// Remembers that this rank had to wait in a round of a collective, for what `all` show or one root.
+    pub(crate) fn learn_of_order(&mut self, all: bool) {
+        let round = self.board.round();
+        let neighbours = &mut self.neighbours;
+        if round == neighbours.barrier + 1 && neighbours.left_first && neighbours.yielded_in == round {
+            neighbours.gives_way = !all;
         }
     }
 
@@ -151,5 +197,83 @@ mod tests {
             engine.departed[0] = true;
             assert!(!engine.awaits_neighbour(&from_any), "it is gone");
         });
+    }
+
+    /// A barrier, in which this rank lets others run or not; whether it lets them go on first.
+    fn barrier(engine: &mut Engine, yields: bool) -> bool {
+        engine.board.pass([0; 2]);
+        if yields {
+            engine.learn_of_yields();
+        }
+        engine.goes_last()
+    }
+
+    /// Another collective, in which this rank waits for all or for one, and lets others run or not.
+    fn wait(engine: &mut Engine, all: bool, yields: bool) {
+        engine.board.pass([0; 2]);
+        if yields {
+            engine.learn_of_yields();
+        }
+        engine.learn_of_order(all);
+    }
+
+    #[test]
+    fn who_left_a_barrier_first_to_wait_for_a_root_lets_others_go_first() {
+        beside_rank_0(|_, engine| {
+            assert!(!barrier(engine, false));
+            wait(engine, false, true);
+            // What the root shows is there then.
+            for _ in 0..3 {
+                assert!(barrier(engine, false));
+                engine.board.pass([0; 2]);
+            }
+            assert!(!barrier(engine, true), "it had to wait for them anyway");
+            engine.board.pass([0; 2]);
+            assert!(barrier(engine, false));
+            assert!(!barrier(engine, false), "nothing but barriers");
+            wait(engine, false, true);
+            assert!(barrier(engine, false));
+            wait(engine, true, true);
+            assert!(!barrier(engine, false), "somebody has to be the first where all need all");
+        });
+    }
+
+    #[test]
+    fn who_did_not_leave_first_or_did_not_wait_changes_nothing() {
+        beside_rank_0(|_, engine| {
+            barrier(engine, true);
+            wait(engine, false, true);
+            assert!(!barrier(engine, false), "others had left before it");
+            wait(engine, false, false);
+            assert!(!barrier(engine, false), "it came while this rank looked");
+            engine.board.pass([0; 2]);
+            wait(engine, false, true);
+            assert!(!barrier(engine, false), "that was not the barrier's doing");
+        });
+    }
+
+    #[test]
+    fn a_broadcast_that_is_waited_for_after_a_barrier_is_remembered() {
+        let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+        let gives_way = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let world = World::attached(Attachment::of_thread(job, 0));
+                // Who sleeps has let others run before.
+                while !job.control(1).doorbell.is_parked() {
+                    std::thread::yield_now();
+                }
+                world.broadcast(&mut [7], 0).unwrap();
+                world.finalize().unwrap();
+            });
+            let world = World::attached(Attachment::of_thread(job, 1));
+            world.engine.borrow_mut().neighbours.left_first = true;
+            let mut data = [0];
+            world.broadcast(&mut data, 0).unwrap();
+            let gives_way = world.engine.borrow().neighbours.gives_way;
+            world.finalize().unwrap();
+            assert_eq!(data, [7]);
+            gives_way
+        });
+        assert!(gives_way);
     }
 }

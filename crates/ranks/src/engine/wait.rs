@@ -200,6 +200,9 @@ impl Engine {
             self.patience.learn(in_vain);
             self.patience.learn_of_others(&backoff);
         }
+        if backoff.has_ever_yielded() {
+            self.learn_of_yields();
+        }
         if let Some(published) = published {
             self.unpublish(published);
         }
