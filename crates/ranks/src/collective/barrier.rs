@@ -28,10 +28,6 @@ impl World {
         let collective = Collective::new::<()>(self, Kind::Barrier, None, 0)?;
         collective.show(&[])?;
         collective.hear_all()?;
-        collective.leave()?;
-        if collective.shares_processors() {
-            collective.leave_barrier();
-        }
-        Ok(())
+        collective.leave_barrier()
     }
 }

@@ -118,10 +118,14 @@ impl Collective<'_> {
         engine.progress_after_round()
     }
 
-    /// Lets neighbours go on from a barrier first, if that has shown to be of use.
-    #[cold]
-    pub(crate) fn leave_barrier(&self) {
-        self.world.engine.borrow_mut().leave_barrier();
+    /// [`Collective::leave`] of a barrier, from which neighbours go on first if that has shown to be of use.
+    #[inline]
+    pub(crate) fn leave_barrier(&self) -> Result<()> {
+        self.leave()?;
+        if self.shares_processors() {
+            self.world.engine.borrow_mut().leave_barrier();
+        }
+        Ok(())
     }
 
     /// Blocks until `rank` shows something in this round, and compares what it believes the operation to be.

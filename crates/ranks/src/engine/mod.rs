@@ -8,7 +8,7 @@
 //! progress.rs  one look at everything: cells that came in, work that can go out
 //! wait.rs      spin, yield, park
 //! patience.rs  how long to spin and to yield
-//! neighbours.rs  who shares this rank's processor
+//! neighbours.rs  who shares this rank's processor, and who of them goes on first
 //! departures.rs  ranks that leave
 //! link.rs      what this rank knows of one other: ring halves, queue, credit
 //! chunks.rs    the chunks between this rank and one other

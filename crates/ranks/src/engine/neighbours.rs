@@ -1,4 +1,4 @@
-//! Who shares this rank's processor.
+//! Who shares this rank's processor, and who of them goes on first.
 //!
 //! Where there are more ranks than processors, a rank that waits for a neighbour keeps it from running: it yields at once. One that
 //! waits for a rank on another processor gains nothing by a yield, which takes a microsecond or two until it runs again: it looks
@@ -80,6 +80,7 @@ impl Engine {
     /// Who comes last to a barrier finds all others there and goes on, while its neighbours wait for the processor. If it then needs
     /// what one of them is to show, as in a broadcast, nobody gains by that: all wait until that one has had its turn. So the next
     /// time it lets its neighbours go on first (docs/decisions/004-waiting.md).
+    #[cold]
     pub(crate) fn leave_barrier(&mut self) {
         if self.goes_last() {
             std::thread::yield_now();
@@ -91,7 +92,7 @@ impl Engine {
         let round = self.board.round();
         let neighbours = &mut self.neighbours;
         if round == neighbours.barrier + 1 {
-            // Nobody was waited for since the last barrier: each switch less is a gain.
+            // No root was waited for since the last barrier: each switch less is a gain.
             neighbours.gives_way = false;
         }
         neighbours.barrier = round;
@@ -254,26 +255,21 @@ mod tests {
 
     #[test]
     fn a_broadcast_that_is_waited_for_after_a_barrier_is_remembered() {
-        let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
-        let gives_way = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let world = World::attached(Attachment::of_thread(job, 0));
+        crate::testing::run(2, |world| {
+            let job = world.engine.borrow().job;
+            match world.rank() {
+                1 => world.engine.borrow_mut().neighbours.left_first = true,
                 // Who sleeps has let others run before.
-                while !job.control(1).doorbell.is_parked() {
-                    std::thread::yield_now();
+                _ => {
+                    while !job.control(1).doorbell.is_parked() {
+                        std::thread::yield_now();
+                    }
                 }
-                world.broadcast(&mut [7], 0).unwrap();
-                world.finalize().unwrap();
-            });
-            let world = World::attached(Attachment::of_thread(job, 1));
-            world.engine.borrow_mut().neighbours.left_first = true;
-            let mut data = [0];
+            }
+            let mut data = [if world.rank() == 0 { 7 } else { 0 }];
             world.broadcast(&mut data, 0).unwrap();
-            let gives_way = world.engine.borrow().neighbours.gives_way;
-            world.finalize().unwrap();
             assert_eq!(data, [7]);
-            gives_way
+            assert_eq!(world.engine.borrow().neighbours.gives_way, world.rank() == 1);
         });
-        assert!(gives_way);
     }
 }
