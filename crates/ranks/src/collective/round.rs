@@ -112,18 +112,16 @@ impl Collective<'_> {
     /// Ends the round: this rank reads no more in it.
     #[inline]
     pub(crate) fn leave(&self) -> Result<()> {
-        let mut engine = self.world.engine.borrow_mut();
-        engine.board.leave();
-        engine.wake_waiting();
-        engine.progress_after_round()
+        self.world.engine.borrow_mut().leave_round()
     }
 
     /// [`Collective::leave`] of a barrier, from which neighbours go on first if that has shown to be of use.
     #[inline]
     pub(crate) fn leave_barrier(&self) -> Result<()> {
-        self.leave()?;
-        if self.shares_processors() {
-            self.world.engine.borrow_mut().leave_barrier();
+        let mut engine = self.world.engine.borrow_mut();
+        engine.leave_round()?;
+        if engine.shares_processors {
+            engine.leave_barrier();
         }
         Ok(())
     }
@@ -315,6 +313,13 @@ impl From<Disagreement> for Error {
 }
 
 impl Engine {
+    #[inline]
+    fn leave_round(&mut self) -> Result<()> {
+        self.board.leave();
+        self.wake_waiting();
+        self.progress_after_round()
+    }
+
     /// Looks for what `rank` shows while there is hope that it is about to come; whether it came.
     #[inline(never)]
     fn look_for_shown(&mut self, rank: usize) -> bool {
