@@ -61,10 +61,11 @@ pub(crate) const EAGER_BYTES: u64 = (MOST_PARTS * CHUNK_BYTES) as u64;
 /// Parts for which there is room in the rows that a ring begins with, and all that there is where there are very many ranks.
 pub(crate) const FIRST_PARTS: usize = 8;
 
-/// The length of the parts of an eager message of so many bytes, but for the last one.
+/// The length of the parts of an eager message of so many bytes, but for the last one: whole chunks, if they are `streamed` to a
+/// distant core, which reads four pages of one at the same time (docs/decisions/012-distant-cores.md).
 #[inline]
-pub(crate) const fn part_bytes(length: u64) -> usize {
-    if length > LONG_PARTS_BEYOND { CHUNK_BYTES } else { PART_BYTES }
+pub(crate) const fn part_bytes(length: u64, streamed: bool) -> usize {
+    if streamed || length > LONG_PARTS_BEYOND { CHUNK_BYTES } else { PART_BYTES }
 }
 
 /// Facts about the job, written by the launcher before any rank exists.

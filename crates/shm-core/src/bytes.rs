@@ -136,7 +136,7 @@ impl<'a> SharedBytes<'a> {
         #[cfg(not(loom))]
         // SAFETY: the range was checked above; `buffer` is private memory and cannot overlap.
         unsafe {
-            crate::copy::copy(self.start().add(offset), buffer.as_mut_ptr(), buffer.len());
+            crate::copy::copy_streamed(self.start().add(offset), buffer.as_mut_ptr(), buffer.len());
         }
         #[cfg(loom)]
         for (line, range) in self.pieces(offset, buffer.len()) {

@@ -20,6 +20,15 @@ const SHORT_BYTES: usize = 1024;
 #[cfg(target_arch = "x86_64")]
 const HALVES_FROM: usize = 8192;
 
+/// [`copy_streamed`] reads so many pages side by side ...
+#[cfg(target_arch = "x86_64")]
+const PAGES: usize = 4;
+#[cfg(target_arch = "x86_64")]
+const PAGE: usize = 4096;
+/// ... where there are as many bytes as these.
+#[cfg(target_arch = "x86_64")]
+const PAGES_FOR: std::ops::Range<usize> = PAGES * PAGE..256 << 10;
+
 #[cfg(target_arch = "x86_64")]
 type Vector = std::arch::x86_64::__m256i;
 #[cfg(target_arch = "x86_64")]
@@ -82,6 +91,35 @@ pub(crate) unsafe fn copy_fresh(source: *const u8, destination: *mut u8, length:
                 false => copy_downwards(source, destination, length),
             }
         };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { copy(source, destination, length) }
+}
+
+/// [`copy`] of what a distant core has streamed to memory just now.
+///
+/// It comes from memory, and a processor that reads upwards waits for it again at the beginning of each page, beyond whose end it asks
+/// for nothing. So some pages are read side by side. Two processes without anything else on distant cores of a Zen 4 machine, µs,
+/// medians of 25 rounds:
+///
+/// | | upwards | 2 pages | 3 pages | 4 pages | 5 pages | asked for in the page before |
+/// |---|--:|--:|--:|--:|--:|--:|
+/// | 16 KiB, half a round trip | 1.92 | 2.03 | 1.95 | 1.82 | 1.90 | 1.96 |
+/// | 64 KiB in four parts | 5.43 | 5.52 | 5.45 | 4.85 | 5.43 | 5.64 |
+/// | 256 KiB in sixteen | 15.9 | 18.0 | 18.2 | 15.9 | 16.3 | 16.6 |
+/// | 128 KiB to each other, as a whole | 12.4 | 12.7 | 11.8 | 11.1 | 12.2 | 12.6 |
+/// | 256 KiB to each other | 23.6 | 25.7 | 23.5 | 22.7 | 24.4 | 24.3 |
+/// | 512 KiB to each other | 41.5 | 51.1 | 47.6 | 45.3 | 48.0 | 42.0 |
+///
+/// # Safety
+///
+/// As [`copy`].
+#[inline]
+pub(crate) unsafe fn copy_streamed(source: *const u8, destination: *mut u8, length: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if PAGES_FOR.contains(&length) && std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX, and the ranges are the caller's promise.
+        return unsafe { copy_pages(source, destination, length) };
     }
     // SAFETY: the caller's promise.
     unsafe { copy(source, destination, length) }
@@ -184,6 +222,23 @@ unsafe fn copy_halves(source: *const u8, destination: *mut u8, length: usize) {
         copy_rest(source, destination, head);
         copy_rest(source.add(done), destination.add(done), length - done);
     }
+}
+
+/// Copies by turns of so many pages; what is left goes one after the other.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+unsafe fn copy_pages(source: *const u8, destination: *mut u8, length: usize) {
+    let whole = length / (PAGES * PAGE) * (PAGES * PAGE);
+    for first in (0..whole).step_by(PAGES * PAGE) {
+        for start in (first..first + PAGE).step_by(BLOCK) {
+            for at in (start..start + PAGES * PAGE).step_by(PAGE) {
+                // SAFETY: `at + BLOCK <= first + PAGES * PAGE <= length`.
+                unsafe { copy_block::<false>(source.add(at), destination.add(at)) };
+            }
+        }
+    }
+    // SAFETY: what is left of the range.
+    unsafe { copy(source.add(whole), destination.add(whole), length - whole) };
 }
 
 /// Copies one block; streaming, to a destination that is aligned to a vector.
@@ -303,9 +358,12 @@ mod tests {
 
         /// Every byte arrives, none beside them changes, wherever both ranges begin.
         #[test]
-        fn copies_exactly_the_range(from in 0..70usize, to in 0..70usize, length in 0..17_000usize) {
+        fn copies_exactly_the_range(
+            from in 0..70usize, to in 0..70usize, length in prop_oneof![0..17_000usize, 17_000..60_000usize],
+        ) {
             let source: Vec<u8> = (0..from + length).map(|at| (at * 7 + at / 256) as u8).collect();
-            for copy in [super::copy as Copy, super::copy_fresh as Copy, super::copy_streaming as Copy] {
+            let copies: [Copy; 4] = [super::copy, super::copy_fresh, super::copy_streamed, super::copy_streaming];
+            for copy in copies {
                 let mut target = vec![0xAA; to + length + 70];
                 // SAFETY: both vectors are long enough.
                 unsafe { copy(source[from..].as_ptr(), target[to..].as_mut_ptr(), length) };

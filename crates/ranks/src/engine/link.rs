@@ -96,12 +96,17 @@ pub(super) struct Parts {
     count: usize,
     /// Where the next one is told of.
     ahead: Ahead,
+    /// Length of each, but for the last one.
+    bytes: usize,
+    /// Of the message.
+    length: u64,
 }
 
 impl Parts {
-    /// None so far of a message that is told of there.
-    fn new(ahead: Ahead) -> Self {
-        Self { list: [Part::default(); MOST_PARTS], count: 0, ahead }
+    /// None so far of the message that begins with `first`, the next one.
+    fn new(consumer: &Consumer, first: &Body) -> Self {
+        let (bytes, length) = (part_bytes_of(first), Envelope::from_body(first).length);
+        Self { list: [Part::default(); MOST_PARTS], count: 0, ahead: consumer.next(), bytes, length }
     }
 
     fn push(&mut self, part: Part) -> Result<(), String> {
@@ -114,6 +119,12 @@ impl Parts {
     pub(super) fn as_slice(&self) -> &[Part] {
         &self.list[..self.count]
     }
+}
+
+/// The length of the parts of the LENT message that begins with `first`, but for the last one.
+#[inline]
+fn part_bytes_of(first: &Body) -> usize {
+    part_bytes(Envelope::from_body(first).length, !envelope::is_fresh(first))
 }
 
 pub(crate) struct Link {
@@ -223,14 +234,14 @@ impl Link {
         if buffer.len() <= PART_BYTES {
             return self.take_part(first, buffer).is_ok();
         }
-        let (length, mut looks) = (buffer.len() as u64, looks);
-        let Some(mut parts) = self.consumer.as_ref().map(|consumer| Parts::new(consumer.next())) else {
+        let mut looks = looks;
+        let Some(mut parts) = self.consumer.as_ref().map(|consumer| Parts::new(consumer, first)) else {
             return false;
         };
-        let part_bytes = part_bytes(length);
+        let part_bytes = parts.bytes;
         for target in buffer.chunks_mut(part_bytes) {
             let mut part = loop {
-                match self.next_part(&mut parts, length) {
+                match self.next_part(&mut parts) {
                     Some(Ok(part)) => break part,
                     None if looks > 0 => looks -= 1,
                     None | Some(Err(_)) => return false,
@@ -283,18 +294,18 @@ impl Link {
     /// Whether the next message, which is LENT, has come with all of its parts.
     pub(super) fn has_all_parts(&self, first: &Body) -> bool {
         let length = Envelope::from_body(first).length;
-        let last = length.saturating_sub(1) / part_bytes(length) as u64;
+        let last = length.saturating_sub(1) / part_bytes_of(first) as u64;
         // One that is too long to be sound is dealt with at once.
         last >= MOST_PARTS as u64
             || self.consumer.as_ref().is_some_and(|consumer| consumer.peek_ahead(last as usize).is_some())
     }
 
-    /// Where the next message lies, which is LENT and has come with all of its parts.
-    pub(super) fn parts(&self, length: u64) -> Result<Parts, String> {
+    /// Where the next message lies, which begins with `first`, is LENT and has come with all of its parts.
+    pub(super) fn parts(&self, first: &Body) -> Result<Parts, String> {
         let consumer = self.consumer.as_ref().ok_or("a message without its ring")?;
-        let mut parts = Parts::new(consumer.next());
-        while ((parts.count * part_bytes(length)) as u64) < length {
-            let part = self.next_part(&mut parts, length);
+        let mut parts = Parts::new(consumer, first);
+        while ((parts.count * parts.bytes) as u64) < parts.length {
+            let part = self.next_part(&mut parts);
             parts.push(part.ok_or("a message in parts that ends early")??)?;
         }
         Ok(parts)
@@ -302,18 +313,19 @@ impl Link {
 
     /// Where the part after `parts` of the next message lies, which is LENT; `None` if it has not come.
     #[inline]
-    fn next_part(&self, parts: &mut Parts, length: u64) -> Option<Result<Part, String>> {
+    fn next_part(&self, parts: &mut Parts) -> Option<Result<Part, String>> {
         let consumer = self.consumer.as_ref()?;
         let told = match consumer.peek_at(parts.ahead)? {
             Ok(body) => body,
             Err(error) => return Some(Err(error.to_string())),
         };
         parts.ahead = consumer.after(parts.ahead, &told);
-        Some(self.part(consumer, &told, parts.count, length))
+        Some(self.part(consumer, &told, parts))
     }
 
     #[inline]
-    fn part(&self, consumer: &Consumer, told: &Body, index: usize, length: u64) -> Result<Part, String> {
+    fn part(&self, consumer: &Consumer, told: &Body, parts: &Parts) -> Result<Part, String> {
+        let index = parts.count;
         let place = if index == 0 {
             first_place(consumer, told)?
         } else {
@@ -323,15 +335,16 @@ impl Link {
             }
             place
         };
-        let most = part_bytes(length);
-        let bytes = length.saturating_sub((index * most) as u64).min(most as u64) as usize;
+        let before = (index * parts.bytes) as u64;
+        let bytes = parts.length.saturating_sub(before).min(parts.bytes as u64) as usize;
         self.chunks.check(place, bytes).map_err(|error| error.to_string())?;
         Ok(Part { place, fresh: envelope::is_fresh(told), keep: envelope::keeps_chunk(told) })
     }
 
     /// Copies all parts of a message into a buffer of its length.
     pub(super) fn copy_parts(&self, parts: &[Part], buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
-        let part_bytes = part_bytes(buffer.len() as u64);
+        let streamed = parts.first().is_some_and(|first| !first.fresh);
+        let part_bytes = part_bytes(buffer.len() as u64, streamed);
         let mut targets = buffer.chunks_mut(part_bytes).zip(parts);
         targets.try_for_each(|(target, part)| self.chunks.copy_out(*part, target))
     }

@@ -170,7 +170,7 @@ impl Engine {
     /// are given back.
     fn take_lent(&mut self, source: usize, body: &Body) -> std::result::Result<(), String> {
         let envelope = checked_envelope(source, body)?;
-        let parts = self.links[source].parts(envelope.length)?;
+        let parts = self.links[source].parts(body)?;
         let receive = self.posted.take_match(&envelope);
         if receive.is_none()
             && let Some(kept) = self.links[source].keep_parts(body, &parts)

@@ -165,8 +165,11 @@ impl Engine {
             self.links[destination].wake();
         }
         if let Some(producer) = &mut self.links[destination].producer {
-            let parts =
-                if length <= self.eager_limit { length.div_ceil(part_bytes(length) as u64) } else { 0 };
+            let parts = if length <= self.eager_limit {
+                length.div_ceil(part_bytes(length, false) as u64)
+            } else {
+                0
+            };
             enlarge_ring(producer, self.job, (self.rank, destination), parts as usize);
         }
         if length > self.ring_limit as u64 && self.lender.is_none() {

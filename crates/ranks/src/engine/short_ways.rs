@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use shm_core::ring::{Body, Consumer, InShuttle};
+use shm_core::ring::{Body, Consumer, InShuttle, Producer};
 
 use super::Engine;
 use super::buffer::Incoming;
@@ -129,7 +129,11 @@ impl Engine {
         }
         let outcome = match payload.len() <= PART_BYTES {
             true => self.lend_whole(destination, envelope, payload),
-            false => self.lend_parts(destination, envelope, payload),
+            false => {
+                let distance = link.producer.as_ref().map(Producer::distance);
+                let streamed = distance.is_some_and(|distance| distance.streams(payload.len()));
+                self.lend_parts(destination, envelope, payload, streamed)
+            }
         };
         if let Lending::Done = outcome {
             let link = &mut self.links[destination];
@@ -163,28 +167,37 @@ impl Engine {
 
     /// Nothing comes between the parts, and once the first is on its way nothing stops the others: a receiver that has seen
     /// that one need not do anything else before the last, unless this rank dies.
-    fn lend_parts(&mut self, destination: usize, envelope: &Envelope, payload: &[u8]) -> Lending {
+    ///
+    /// All of them are `streamed`, or none. What this rank holds on to is in its own cache: what is streamed goes elsewhere.
+    fn lend_parts(
+        &mut self,
+        destination: usize,
+        envelope: &Envelope,
+        payload: &[u8],
+        streamed: bool,
+    ) -> Lending {
         let link = &mut self.links[destination];
         let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else {
             return Lending::Otherwise;
         };
         let directly = link.offers && self.direct.serves(envelope.length, Some(producer.distance()));
-        let part_bytes = part_bytes(envelope.length);
+        let part_bytes = part_bytes(envelope.length, streamed);
         let parts = payload.len().div_ceil(part_bytes);
-        let chunks = payload.len().div_ceil(CHUNK_BYTES).saturating_sub(link.chunks.held());
+        let held = if streamed { 0 } else { link.chunks.held() };
+        let chunks = payload.len().div_ceil(CHUNK_BYTES).saturating_sub(held);
         if directly || !producer.can_have_room_for(parts) || chunks > 0 && !lender.may_lend(chunks) {
             return Lending::Otherwise;
         }
         if !producer.has_room_for(parts) {
             return Lending::NoRoom;
         }
-        let (mut last, mut held) = (None, None);
+        let mut last = None;
         for (index, part) in payload.chunks(part_bytes).enumerate() {
             let place = last.and_then(|last| part_behind(last, part_bytes)).unwrap_or_else(|| {
-                held = link.chunks.take_held().map(|held| Lent { offset: 0, ..held });
-                held.or_else(|| lender.lend_eager(destination)).expect("the chunks were counted above")
+                let held = if streamed { None } else { link.chunks.take_held() };
+                let place = held.map(|held| Lent { offset: 0, ..held });
+                place.or_else(|| lender.lend_eager(destination)).expect("the chunks were counted above")
             });
-            let streamed = held.is_none() && producer.distance().streams(part.len());
             let filled = link.chunks.fill(place, part, streamed);
             debug_assert!(filled.is_ok(), "{place:?} was checked when it was received");
             let flags = chunk_flags(streamed, index + 1 < parts && part_behind(place, part_bytes).is_some());

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
 use crate::engine::direct::Direct;
+use crate::engine::short_ways::Lending;
 use crate::envelope::{LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::{CallSite, Error};
 use crate::job::Job;
 use crate::launch::in_process;
-use crate::layout::{EAGER_BYTES, PART_BYTES, rank_state};
+use crate::layout::{CHUNK_BYTES, EAGER_BYTES, PART_BYTES, rank_state};
 use crate::p2p::{Content, Mode, type_hash};
 use crate::world::World;
 use crate::{ANY_SOURCE, Source, Tag};
@@ -100,6 +101,44 @@ fn parts_arrive_expected_and_unexpected() {
                 assert_eq!(posted.wait().unwrap().0, sent, "expected");
             }
         }
+        assert!(all_chunks_come_back(sender, receiver));
+    });
+}
+
+/// Parts for a distant core are whole chunks, however short the message, and lie in none that this rank holds on to.
+#[test]
+fn streamed_parts_are_whole_chunks() {
+    with_ranks(|sender, receiver| {
+        let stream = |payload: &[u8], tag| {
+            let mut engine = sender.engine.borrow_mut();
+            engine.open_lanes(1, payload.len() as u64).unwrap();
+            let site = engine.call_sites.intern(CallSite::here());
+            let element = Content::Elements(type_hash::<u8>());
+            let context = sender.context;
+            let envelope = sender.envelope(context, payload.len(), element, tag, Mode::Standard, site);
+            let cells = engine.links[1].producer.as_ref().unwrap().pushed();
+            assert!(matches!(engine.lend_parts(1, &envelope, payload, true), Lending::Done));
+            let cells = engine.links[1].producer.as_ref().unwrap().pushed() - cells;
+            assert_eq!(cells, payload.len().div_ceil(CHUNK_BYTES) as u64);
+        };
+        receiver.send(&content(40_000), (0, TAG)).unwrap();
+        sender.recv(&mut vec![0u8; 40_000], (1, TAG)).unwrap();
+        let held = sender.engine.borrow().links[1].chunks.held();
+        assert_eq!(held, 3);
+        for length in
+            [PART_BYTES + 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 100_000, EAGER_BYTES as usize]
+        {
+            let whole = content(length);
+            stream(&whole, TAG);
+            let mut buffer = vec![0; length];
+            receiver.recv(&mut buffer, (0, TAG)).unwrap();
+            assert!(buffer == whole, "{length} bytes at once");
+            // It comes before its receive, and is kept, in its chunks if there are many of them.
+            stream(&whole, TAG);
+            assert!(receiver.try_probe((0, TAG + 1)).unwrap().is_none());
+            assert!(receiver.recv_vec::<u8>((0, TAG)).unwrap().0 == whole, "{length} bytes, unexpected");
+        }
+        assert_eq!(sender.engine.borrow().links[1].chunks.held(), held);
         assert!(all_chunks_come_back(sender, receiver));
     });
 }
