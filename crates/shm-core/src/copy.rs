@@ -25,7 +25,7 @@ const HALVES_FROM: usize = 8192;
 const PAGES: usize = 4;
 #[cfg(target_arch = "x86_64")]
 const PAGE: usize = 4096;
-/// ... where there are as many bytes as these.
+/// ... of ranges that are as long as this: see its table.
 #[cfg(target_arch = "x86_64")]
 const PAGES_FOR: std::ops::Range<usize> = PAGES * PAGE..256 << 10;
 

@@ -230,11 +230,10 @@ impl Link {
     /// Empties the parts of the next message, which is LENT, into a buffer of its length, and takes the message; false if
     /// the rest of it does not come within so many looks, or something is wrong with it: the long way waits for it, and finds
     /// out what.
-    pub(super) fn take_lent(&mut self, first: &Body, buffer: &mut [u8], looks: u32) -> bool {
+    pub(super) fn take_lent(&mut self, first: &Body, buffer: &mut [u8], mut looks: u32) -> bool {
         if buffer.len() <= PART_BYTES {
             return self.take_part(first, buffer).is_ok();
         }
-        let mut looks = looks;
         let Some(mut parts) = self.consumer.as_ref().map(|consumer| Parts::new(consumer, first)) else {
             return false;
         };

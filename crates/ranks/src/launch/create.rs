@@ -26,8 +26,8 @@ const FAST_COPY: Duration = Duration::from_nanos(4_200);
 const PROBED_BYTES: usize = 64 << 10;
 /// From this length on it pays between distant cores also where the system copies as slowly as in `SLOW_COPY`: through the
 /// pool they take longer than near ones, directly they do not. Half a round trip through the pool and directly on a Zen 4
-/// machine, µs: 64 KiB 4.80 and 5.84, 96 KiB 7.97 and 7.40 (but windows of 16.8 and 15.0 GB/s), 128 KiB 8.3 and 8.0; through the pool
-/// as it was, 128 KiB 10.5 and 8.1, 256 KiB 18.2 and 12.9, 1 MiB 55.7 and 45.7.
+/// machine, µs: 64 KiB 4.80 and 5.84, 96 KiB 7.97 and 7.40 (but windows of 16.8 and 15.0 GB/s), 128 KiB 8.1 directly, and 8.3 through
+/// the chunks of two processes that do nothing else; through the pool as it was, 128 KiB 10.5 and 8.1, 256 KiB 18.2 and 12.9, 1 MiB 55.7 and 45.7.
 const DIRECT_FROM_AFAR: u64 = 128 << 10;
 const SLOW_COPY: Duration = Duration::from_nanos(7_500);
 /// Bytes of unexpected messages that a rank buffers from one other before only envelopes flow.

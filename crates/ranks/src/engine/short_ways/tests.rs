@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
+use crate::engine::Engine;
 use crate::engine::direct::Direct;
 use crate::engine::short_ways::Lending;
-use crate::envelope::{LENT, Lent, PART, chunk_flags, part_words};
+use crate::envelope::{Envelope, LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::{CallSite, Error};
 use crate::job::Job;
 use crate::launch::in_process;
@@ -46,13 +47,18 @@ fn content(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at + at / 256) as u8).collect()
 }
 
-/// Sends the first part of a message, and nothing more.
-fn send_first_part(world: &World, length: usize) {
-    let mut engine = world.engine.borrow_mut();
+/// Opens the lanes to rank 1 for a message of so many bytes, and makes its envelope.
+fn prepare_send(world: &World, engine: &mut Engine, length: usize) -> Envelope {
     engine.open_lanes(1, length as u64).unwrap();
     let site = engine.call_sites.intern(CallSite::here());
     let element = Content::Elements(type_hash::<u8>());
-    let envelope = world.envelope(world.context, length, element, TAG, Mode::Standard, site);
+    world.envelope(world.context, length, element, TAG, Mode::Standard, site)
+}
+
+/// Sends the first part of a message, and nothing more.
+fn send_first_part(world: &World, length: usize) {
+    let mut engine = world.engine.borrow_mut();
+    let envelope = prepare_send(world, &mut engine, length);
     let part = &content(length)[..PART_BYTES];
     let place = engine.lender.as_mut().unwrap().lend_eager(1).unwrap();
     let link = &mut engine.links[1];
@@ -109,17 +115,14 @@ fn parts_arrive_expected_and_unexpected() {
 #[test]
 fn streamed_parts_are_whole_chunks() {
     with_ranks(|sender, receiver| {
-        let stream = |payload: &[u8], tag| {
+        let stream = |payload: &[u8]| {
             let mut engine = sender.engine.borrow_mut();
-            engine.open_lanes(1, payload.len() as u64).unwrap();
-            let site = engine.call_sites.intern(CallSite::here());
-            let element = Content::Elements(type_hash::<u8>());
-            let context = sender.context;
-            let envelope = sender.envelope(context, payload.len(), element, tag, Mode::Standard, site);
+            let envelope = prepare_send(sender, &mut engine, payload.len());
             let cells = engine.links[1].producer.as_ref().unwrap().pushed();
             assert!(matches!(engine.lend_parts(1, &envelope, payload, true), Lending::Done));
             let cells = engine.links[1].producer.as_ref().unwrap().pushed() - cells;
             assert_eq!(cells, payload.len().div_ceil(CHUNK_BYTES) as u64);
+            cells as usize
         };
         receiver.send(&content(40_000), (0, TAG)).unwrap();
         sender.recv(&mut vec![0u8; 40_000], (1, TAG)).unwrap();
@@ -129,13 +132,15 @@ fn streamed_parts_are_whole_chunks() {
             [PART_BYTES + 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 100_000, EAGER_BYTES as usize]
         {
             let whole = content(length);
-            stream(&whole, TAG);
+            stream(&whole);
             let mut buffer = vec![0; length];
             receiver.recv(&mut buffer, (0, TAG)).unwrap();
             assert!(buffer == whole, "{length} bytes at once");
             // It comes before its receive, and is kept, in its chunks if there are many of them.
-            stream(&whole, TAG);
+            let parts = stream(&whole);
             assert!(receiver.try_probe((0, TAG + 1)).unwrap().is_none());
+            let kept = receiver.engine.borrow().links[0].kept_chunks();
+            assert_eq!(kept, if parts >= 7 { parts } else { 0 });
             assert!(receiver.recv_vec::<u8>((0, TAG)).unwrap().0 == whole, "{length} bytes, unexpected");
         }
         assert_eq!(sender.engine.borrow().links[1].chunks.held(), held);
