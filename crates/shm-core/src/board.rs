@@ -45,9 +45,13 @@
 //!
 //! `board-pass`: the topic of a round passed (Release by its owner, Acquire by who missed its cell) carries over that
 //! the rounds before are done with, so that the reader knows whether the words are still those of its round.
+//!
+//! `board-told`: the round in a word that participants may share (Release by the first who has seen all cells, Acquire by the others)
+//! carries over all that `board-show` does, of every participant.
 
 mod early;
 mod place;
+mod teller;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -59,6 +63,7 @@ use crate::sync::{AtomicU64, Ordering};
 
 use early::Early;
 pub use place::{Place, Seen};
+pub use teller::AllShown;
 
 /// Rounds that a participant may be ahead of the slowest. Enough to stream payload through; few, so that the lines of
 /// all participants stay in the cache.
@@ -133,6 +138,8 @@ pub struct Board<'a> {
     extents: [Range<usize>; CELLS],
     ahead: Ahead,
     early: Early,
+    /// Where one tells the others that all have shown something, if they share that.
+    all_shown: Option<&'a AllShown>,
     /// To the others, taken together.
     pub(crate) distance: Distance,
     /// Reads of [`STREAMED_FROM_BYTES`] and more.
@@ -213,6 +220,7 @@ impl<'a> Board<'a> {
             extents,
             ahead: Ahead::default(),
             early: Early::default(),
+            all_shown: None,
             distance: Distance::new(),
             long_reads: 0,
         }

@@ -5,7 +5,7 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use shm_core::board::{Board, CELLS, Place, SLOT_LIMIT, SLOTS_BYTES, Seat};
+use shm_core::board::{AllShown, Board, CELLS, Place, SLOT_LIMIT, SLOTS_BYTES, Seat};
 use shm_core::bytes::{LINE_BYTES, Line, SharedBytes};
 
 /// Payload that goes behind the slots.
@@ -16,6 +16,7 @@ const TOPIC: [u64; 2] = [7, 9];
 struct Memory {
     places: Vec<Place>,
     buffers: Vec<Vec<Line>>,
+    all_shown: AllShown,
 }
 
 impl Memory {
@@ -27,7 +28,8 @@ impl Memory {
     fn of(participants: usize, room: usize) -> Arc<Self> {
         let buffer = |_| (0..room / LINE_BYTES).map(|_| Line::new()).collect();
         let places = (0..participants).map(|_| Place::new()).collect();
-        Arc::new(Self { places, buffers: (0..participants).map(buffer).collect() })
+        let buffers = (0..participants).map(buffer).collect();
+        Arc::new(Self { places, buffers, all_shown: AllShown::new() })
     }
 
     fn board(&self, me: usize) -> Board<'_> {
@@ -35,6 +37,12 @@ impl Memory {
         let mut board =
             Board::new(seats.map(|(place, lines)| Seat { place, buffer: SharedBytes::new(lines) }), me);
         board.set_room(usize::MAX);
+        board
+    }
+
+    fn board_that_tells(&self, me: usize) -> Board<'_> {
+        let mut board = self.board(me);
+        board.share_all_shown(&self.all_shown);
         board
     }
 }
@@ -185,5 +193,69 @@ fn a_participant_that_passes_is_not_waited_for() {
         }
         assert!(matches!(board.passed_topic(1), Some([1, 0]) | None));
         other.join().unwrap();
+    });
+}
+
+/// The second has seen all others and tells; the third looks at nothing else, and goes on to show in cells that it had used before.
+#[test]
+fn who_is_told_sees_what_all_show_and_overruns_nobody() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let memory = Memory::of(3, ROOM);
+        let theirs = memory.clone();
+        let told = thread::spawn(move || {
+            let mut board = theirs.board_that_tells(2);
+            for round in 1..=CELLS as u8 + 1 {
+                assert_eq!(
+                    board.awaited(1),
+                    None,
+                    "who was told knows that all have done with the round before"
+                );
+                board.show(TOPIC, [&[30 + round], &[]]);
+                while board.teller().is_none() {
+                    thread::yield_now();
+                }
+                assert_eq!(board.teller(), Some(1));
+                for other in [0, 1] {
+                    let mut value = [0];
+                    board.read(other, 0, &mut value).unwrap();
+                    assert_eq!((board.topic(other), value), (TOPIC, [10 * (other as u8 + 1) + round]));
+                }
+                board.leave();
+            }
+        });
+        let mut boards = [0, 1].map(|me| memory.board_that_tells(me));
+        for round in 1..=CELLS as u8 + 1 {
+            boards.iter_mut().zip([10, 20]).for_each(|(board, first)| show(board, first + round, 1));
+            assert_eq!(look(&mut boards[1], 2, 1), 30 + round);
+            assert!(boards[1].has_shown(0));
+            assert_eq!(boards[1].tell(), Ok(1));
+            assert_eq!(look(&mut boards[0], 2, 1), 30 + round);
+            boards.iter_mut().for_each(Board::leave);
+        }
+        told.join().unwrap();
+    });
+}
+
+/// Both have seen each other, and both would tell.
+#[test]
+fn a_round_has_one_teller() {
+    loom::model(|| {
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let play = |board: &mut Board<'_>, me: usize| {
+            [1, 2].map(|round| {
+                show(board, round, 1);
+                look(board, 1 - me, 1);
+                let teller = board.tell().unwrap();
+                assert_eq!(board.teller(), Some(teller));
+                board.leave();
+                teller
+            })
+        };
+        let other = thread::spawn(move || play(&mut theirs.board_that_tells(1), 1));
+        let tellers = play(&mut memory.board_that_tells(0), 0);
+        assert_eq!(tellers, other.join().unwrap());
     });
 }

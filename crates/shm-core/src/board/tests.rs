@@ -85,3 +85,32 @@ fn every_other_participant_is_sampled_in_turn() {
     });
     assert_eq!(sampled, [[1, 0, 0], [1, 1, 0], [1, 1, 0]]);
 }
+
+#[test]
+fn who_tells_first_is_the_teller_until_the_next_round() {
+    let (places, word) = ([Place::new(), Place::new()], AllShown::new());
+    let seats = places.each_ref().map(|place| Seat { place, buffer: SharedBytes::new(&[]) });
+    let mut boards = [0, 1].map(|me| Board::new(seats, me));
+    assert_eq!(boards[0].teller(), None, "they share no word");
+    boards.iter_mut().for_each(|board| board.share_all_shown(&word));
+    for (first, second) in [(1, 0), (0, 1)] {
+        boards.iter_mut().for_each(|board| board.show([1, 1], [&[], &[]]));
+        assert_eq!(boards.each_mut().map(Board::teller), [None; 2]);
+        assert_eq!(boards[first].tell(), Ok(first));
+        assert_eq!(boards[second].tell(), Ok(first));
+        assert_eq!(boards.each_mut().map(Board::teller), [Some(first); 2]);
+    }
+}
+
+#[test]
+fn a_teller_that_cannot_be_is_nonsense() {
+    let (place, word) = (Place::new(), AllShown::new());
+    let mut board = Board::new([Seat { place: &place, buffer: SharedBytes::new(&[]) }], 0);
+    board.share_all_shown(&word);
+    board.show([1, 1], [&[], &[]]);
+    // Of this round, but there is no participant 1; of a later round.
+    for told in [1 << 16 | 1, 2 << 16] {
+        word.say(told);
+        assert_eq!((board.teller(), board.tell()), (None, Err(Nonsense)));
+    }
+}
