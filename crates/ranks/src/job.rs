@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use shm_core::board::Seat;
+use shm_core::board::{Board, Seat};
 use shm_core::bytes::{LINE_BYTES, SharedBytes};
 use shm_core::direct::{Probe, Remote, Transfer};
 use shm_core::pool::Pool;
@@ -336,6 +336,15 @@ impl Job {
     /// The transfers of messages that `rank` sends directly. Their range has to be reserved before it is used.
     pub(crate) fn transfers(&self, rank: usize) -> &[Transfer] {
         self.segment.slice_at(self.transfers_range(rank).start, TRANSFERS)
+    }
+
+    /// The collective board as `rank` sees it when all have done with everything up to `round`.
+    pub(crate) fn board(&self, rank: usize, round: u64) -> Board<'_> {
+        let mut board = Board::after((0..self.size()).map(|rank| self.seat(rank)), rank, round);
+        if self.shares_processors() {
+            board.share_all_shown(&self.header().all_shown);
+        }
+        board
     }
 
     /// The seat of `rank` at the collective board. What of its buffer is used has to be reserved before.

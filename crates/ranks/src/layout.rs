@@ -29,7 +29,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use shm_core::agreement::{Ballot, MAX_PARTICIPANTS, Verdict};
-use shm_core::board::Place;
+use shm_core::board::{AllShown, Place};
 use shm_core::direct::Copying;
 use shm_core::{Doorbell, Fingerprint, Format, SharedLayout, board, direct, fixed_layout, pool, ring};
 
@@ -105,6 +105,7 @@ pub(crate) struct JobHeader {
     pub(crate) draws: AtomicU64,
     pub(crate) sleepers: Sleepers,
     pub(crate) processors: Processors,
+    pub(crate) all_shown: AllShown,
     /// Whose proposal holds in what ranks agreed on last.
     pub(crate) verdict: Verdict,
     /// 1 if the job goes on when a rank fails.
@@ -304,6 +305,7 @@ fixed_layout!(JobHeader {
     draws,
     sleepers,
     processors,
+    all_shown,
     verdict,
     survives,
 });

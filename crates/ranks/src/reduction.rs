@@ -13,7 +13,8 @@ use bytemuck::{Pod, Zeroable};
 /// `Fn(T, T) -> T`.
 ///
 /// Reductions combine in the order of the ranks, `((r0 op r1) op r2) op ...`, whatever the timing: the operation
-/// need not be commutative, and floating-point results are the same to the bit in every run and on every rank.
+/// need not be commutative, and floating-point results are the same to the bit in every run and on every rank. Which ranks
+/// call the operation is left open: one may combine for all.
 ///
 /// # MPI
 /// `MPI_Op`; a function is `MPI_Op_create`.

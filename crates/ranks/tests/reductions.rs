@@ -10,8 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use ranks::{
-    BitAnd, BitOr, BitXor, Located, LogicalAnd, LogicalOr, LogicalXor, Max, MaxLocation, Min, MinLocation,
-    Product, Reduction, Sum, World, spawn,
+    BitAnd, BitOr, BitXor, Error, Located, LogicalAnd, LogicalOr, LogicalXor, Max, MaxLocation, Min,
+    MinLocation, Product, Reduction, Sum, World, spawn,
 };
 use values::{LENGTHS, RANKS, assert_same, lengths_and_roots, value};
 use watchdog::{step, watch};
@@ -56,11 +56,12 @@ fn reduce_combines_in_rank_order_on_the_root_alone() {
 
 #[test]
 fn all_reduce_combines_in_rank_order_on_every_rank() {
-    for ranks in RANKS {
+    // With 17 and more ranks than processors one combines short data for all.
+    for ranks in RANKS.into_iter().chain([17]) {
         spawn(ranks, |world| {
             watch(world);
-            // And on both sides of where slices begin, among more ranks than processors and between two.
-            for length in LENGTHS.into_iter().chain([1023, 1024, 2047, 2048]) {
+            // And on both sides of where one combines for all, and of where slices begin.
+            for length in LENGTHS.into_iter().chain([127, 128, 1023, 1024, 1280, 2047, 2048]) {
                 step(format!("{length} pairs of words"));
                 let mut result = vec![[0, 0]; length];
                 world.all_reduce(&functions(world.rank(), length), &mut result, compose).unwrap();
@@ -93,6 +94,27 @@ fn an_all_reduce_that_panicked_leaves_nothing_to_the_next_one() {
         }
     })
     .unwrap();
+}
+
+/// One of them combines for all others, which wait for what it shows then: its next data is not that.
+#[test]
+fn what_a_rank_shows_after_its_operation_panicked_is_not_taken_for_the_result() {
+    let error = spawn(17, |world| {
+        watch(world);
+        let mine = [world.rank() as u64];
+        let breaks_off = |_: u64, _: u64| -> u64 { panic!("this one was to combine") };
+        let all_reduce = || world.all_reduce(&mine, &mut [0], breaks_off);
+        let error = match catch_unwind(AssertUnwindSafe(all_reduce)) {
+            Ok(result) => result.unwrap_err(),
+            Err(_) => world.all_reduce(&mine, &mut [0], Sum).unwrap_err(),
+        };
+        // In the right order: whoever leaves has seen the disagreement, or that the one who saw it has left.
+        assert!(matches!(error, Error::CollectiveMismatch { .. } | Error::PeerGone { .. }), "{error}");
+        panic!("{error}");
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains("all_reduce") && error.contains("root"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! reduce.rs      all show, elements are combined in the order of the ranks
 //! gather.rs      all show, one or all look
 //! round.rs       one round: showing, hearing, comparing what the ranks believe it to be
+//! teller.rs      what one rank does for all where ranks share processors
 //! exchange.rs    scatter and all-to-all: all show, each looks at its part; long parts of a scatter as messages
 //! ```
 //!
@@ -19,6 +20,7 @@ mod exchange;
 mod gather;
 mod reduce;
 mod round;
+mod teller;
 
 pub use gather::Varying;
 pub(crate) use round::{End, operation_and_site};

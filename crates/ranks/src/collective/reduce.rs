@@ -15,10 +15,10 @@ use crate::world::World;
 /// From this many bytes on each rank combines only its own slice of the elements, and the results are shown in a second
 /// round, which costs about as much as reading this much (not tuned yet) ...
 const SLICED_FROM_BYTES: usize = 4 << 10;
-/// ... this much where ranks share processors, and a round takes until all of them have had their turn: 4 ranks on 2 near cores of
-/// a Zen 4 machine, µs, whole and in slices: 4 KiB 4.2 and 6.0, 8 KiB 5.4 and 7.2, 12 KiB 6.9 and 8.1, 16 KiB 8.8 and 8.4, 64 KiB
-/// 27 and 17.6; 8 ranks 4 KiB 11.8 and 17.8, 8 KiB 16.0 and 19.9, 16 KiB 26.5 and 26.3 ...
-const SLICED_FROM_BYTES_SHARED: usize = 16 << 10;
+/// ... this much for each rank where ranks share processors, and a second round takes until all of them have had their turn: 2 near cores of
+/// a Zen 4 machine, µs, combined by a teller and in slices: 16 KiB by 4 ranks 9.3 and 8.8, 32 KiB 12.1 and 10.2; by 8 16 KiB 18.7 and 22.8,
+/// 32 KiB 33.4 and 32.1, 64 KiB 54 and 47; by 16 32 KiB 77 and 101, 64 KiB 122 and 144, 128 KiB 231 and 213; by 64 64 KiB 690 and 880 ...
+const SLICED_FROM_BYTES_SHARED: usize = 4 << 10;
 /// ... and this much where there are only two slices. 2 near cores, µs, whole and in slices: 16 KiB 1.50 and 1.47, 32 KiB 2.70 and
 /// 2.49, 48 KiB 4.09 and 3.70; distant ones 16 KiB 3.02 and 3.43, 32 KiB 5.5 and 5.8, 48 KiB 8.1 and 7.8, 1 MiB 125 and 97.
 const HALVED_FROM_BYTES: usize = 32 << 10;
@@ -68,6 +68,7 @@ impl World {
         for piece in element_pieces::<T>(data.len(), most) {
             if root == self.rank() {
                 collective.pass()?;
+                collective.hear_first(self.size())?;
                 collective.combine_blocks(data, result, piece, None, &operation, self.size())?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece]))?;
@@ -112,7 +113,8 @@ impl World {
     ) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::AllReduce, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len())?;
-        if fits_cell(data) {
+        let has_teller = collective.has_teller(size_of_val(data));
+        if fits_cell(data) && !has_teller {
             collective.show(bytemuck::cast_slice(data))?;
             collective.combine_short(data, result, &operation, self.size())?;
             return collective.leave();
@@ -123,14 +125,17 @@ impl World {
         }
         let sliced_from = match (self.size(), collective.shares_processors()) {
             (..=2, _) => HALVED_FROM_BYTES,
-            (_, true) => SLICED_FROM_BYTES_SHARED,
+            (ranks, true) => ranks * SLICED_FROM_BYTES_SHARED,
             (_, false) => SLICED_FROM_BYTES,
         };
         for piece in element_pieces::<T>(data.len(), most) {
             if self.size() > 1 && piece.len() * size_of::<T>() >= sliced_from {
                 collective.combine_slices(data, result, piece, &operation)?;
+            } else if has_teller {
+                collective.combine_for_all(data, result, piece, &operation)?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
+                collective.hear_first(self.size())?;
                 collective.combine_blocks(data, result, piece, None, &operation, self.size())?;
             }
             collective.leave()?;
@@ -162,6 +167,7 @@ impl World {
         }
         for piece in element_pieces::<T>(data.len(), most) {
             collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
+            collective.hear_first(self.rank() + 1)?;
             collective.combine_blocks(data, result, piece, None, &operation, self.rank() + 1)?;
             collective.leave()?;
         }
@@ -235,6 +241,32 @@ impl Collective<'_> {
         Err(Error::LengthMismatch { operation: caller.operation, what, found, expected, at: caller.at })
     }
 
+    /// The teller combines a piece of the elements of all ranks, and shows the others what comes out.
+    #[inline(never)]
+    fn combine_for_all<T: Pod>(
+        &self,
+        data: &[T],
+        result: &mut [T],
+        piece: Range<usize>,
+        operation: &impl Reduction<T>,
+    ) -> Result<()> {
+        self.show(bytemuck::cast_slice(&data[piece.clone()]))?;
+        let teller = self.hear_teller()?;
+        let is_teller = teller == self.world.rank();
+        if is_teller {
+            self.combine_blocks(data, result, piece.clone(), None, operation, self.world.size())?;
+        }
+        self.leave()?;
+        let next = self.of_teller(teller);
+        let result = bytemuck::cast_slice_mut(&mut result[piece]);
+        if is_teller {
+            return next.show(result);
+        }
+        next.pass()?;
+        next.hear(teller)?;
+        next.read(teller, 0, result)
+    }
+
     /// Combines all elements, which fit into a cell, of the first `ranks` ranks.
     #[inline]
     fn combine_short<T: Pod>(
@@ -275,7 +307,12 @@ impl Collective<'_> {
         Ok(&bytemuck::cast_slice(words.as_slice())[..elements])
     }
 
-    /// Combines the elements in `range` of the first `ranks` ranks, which show theirs in this round. Or this rank's slice of a
+    /// [`Collective::hear_all`] for the first `ranks` ranks.
+    fn hear_first(&self, ranks: usize) -> Result<()> {
+        self.others().take_while(|&rank| rank < ranks).try_for_each(|rank| self.hear(rank))
+    }
+
+    /// Combines the elements in `range` of the first `ranks` ranks, which have been heard in this round. Or this rank's slice of a
     /// piece: then `before` says how many others a rank shows before them, and what comes out is shown in the next round.
     #[inline(never)]
     fn combine_blocks<T: Pod>(
@@ -287,8 +324,6 @@ impl Collective<'_> {
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
-        let me = self.world.rank();
-        (0..ranks).filter(|&rank| rank != me).try_for_each(|rank| self.hear(rank))?;
         let at_once = (BLOCK_BYTES / size_of::<T>().max(1)).max(1).min(range.len());
         let (mut line, mut kept, mut heap) = ([0u64; LINE_WORDS], Vec::new(), Vec::new());
         if at_once * size_of::<T>() > size_of_val(&line) {
@@ -371,6 +406,7 @@ impl Collective<'_> {
         self.show_both(bytemuck::cast_slice(others[0]), bytemuck::cast_slice(others[1]))?;
         // Of what lies before it in the piece, a rank leaves its own slice out.
         let before = |rank: usize| mine.start - piece.start - if rank < me { slice(rank).len() } else { 0 };
+        self.hear_all()?;
         self.combine_blocks(data, result, mine.clone(), Some(&before), operation, ranks)?;
         self.leave()?;
         self.show(bytemuck::cast_slice(&result[mine]))?;

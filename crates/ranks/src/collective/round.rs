@@ -15,8 +15,8 @@ use crate::status::operation_name;
 use crate::world::COLLECTIVE;
 
 /// "No root" in a topic.
-const NO_ROOT: u64 = 0xfff;
-const ROOT_SHIFT: u32 = 8;
+pub(super) const NO_ROOT: u64 = 0xfff;
+pub(super) const ROOT_SHIFT: u32 = 8;
 const SITE_SHIFT: u32 = 20;
 const SITE_MASK: u64 = 0xfff << SITE_SHIFT;
 const TYPE_SHIFT: u32 = 32;
@@ -136,6 +136,12 @@ impl Collective<'_> {
         if !engine.board.has_shown(rank) && !engine.look_for_shown(rank) {
             self.await_shown(engine, rank)?;
         }
+        self.compare(engine, rank)
+    }
+
+    /// Compares what `rank`, which has shown something, believes the operation to be.
+    #[inline]
+    pub(super) fn compare(&self, engine: &mut Engine, rank: usize) -> Result<()> {
         let theirs = engine.board.topic(rank);
         if same(self.topic, theirs) { Ok(()) } else { Err(self.disagreement(engine, rank, theirs)) }
     }
@@ -143,7 +149,11 @@ impl Collective<'_> {
     /// [`Collective::hear`] for all other ranks.
     #[inline(always)]
     pub(crate) fn hear_all(&self) -> Result<()> {
-        self.others().try_for_each(|rank| self.hear(rank))
+        if self.has_teller(0) {
+            self.hear_teller().map(drop)
+        } else {
+            self.others().try_for_each(|rank| self.hear(rank))
+        }
     }
 
     /// Copies what `rank` shows in this round; it has to have been heard.
@@ -212,18 +222,21 @@ impl Collective<'_> {
     }
 
     #[cold]
-    fn await_shown(&self, engine: &mut Engine, rank: usize) -> Result<()> {
+    pub(super) fn await_shown(&self, engine: &mut Engine, rank: usize) -> Result<()> {
         let root = self.topic[0] >> ROOT_SHIFT & NO_ROOT;
         let needs_all = root == NO_ROOT || root == self.world.rank() as u64;
         let blocked = self.blocked_by(rank);
         let blocked = if needs_all { blocked.and_all_others() } else { blocked };
         self.wait(engine, rank, blocked, |engine| {
             let board = &mut engine.board;
+            if board.has_shown(rank) {
+                return Ok(true);
+            }
             if board.has_passed(rank) {
                 let theirs = board.passed_topic(rank);
                 return Err(self.disagreement(engine, rank, theirs.unwrap_or(UNKNOWN)));
             }
-            Ok(board.has_shown(rank))
+            Ok(false)
         })?;
         engine.learn_of_order(needs_all);
         Ok(())
@@ -322,7 +335,7 @@ impl Engine {
 
     /// Looks for what `rank` shows while there is hope that it is about to come; whether it came.
     #[inline(never)]
-    fn look_for_shown(&mut self, rank: usize) -> bool {
+    pub(super) fn look_for_shown(&mut self, rank: usize) -> bool {
         look_for(self.looks(), &mut self.board, |board| board.has_shown(rank))
     }
 

@@ -124,6 +124,8 @@ pub(crate) struct Engine {
     unfinished_sends: usize,
 
     pub(crate) board: Board<'static>,
+    /// The last one that had not come when this rank wanted to hear all others.
+    pub(crate) waited_for_last: usize,
     /// Who sleeps: the job's set.
     sleepers: &'static [AtomicU64],
     neighbours: Neighbours,
@@ -190,7 +192,8 @@ impl Engine {
             posted: Posted::new(size),
             unexpected: Unexpected::new(size),
             unfinished_sends: 0,
-            board: Board::new((0..size).map(|rank| job.seat(rank)), rank),
+            board: job.board(rank, 0),
+            waited_for_last: rank,
             sleepers: &job.header().sleepers.bits[..words],
             neighbours: Neighbours::new(job, rank),
             collectives_ended: None,

@@ -22,6 +22,8 @@ pub(super) struct Neighbours {
     processors: &'static [AtomicU32],
     /// What this rank has said.
     mine: u32,
+    /// A neighbour that was to show something when this rank last asked.
+    awaited: usize,
     /// The round of collectives in which this rank last let others run while it waited.
     yielded_in: u64,
     /// The round of the last barrier, and whether this rank went on from it at once.
@@ -35,7 +37,15 @@ impl Neighbours {
     pub(super) fn new(job: &'static Job, rank: usize) -> Self {
         let processors = &job.header().processors.of[..job.geometry().ranks];
         let mine = processors[job.place(rank)].load(Relaxed);
-        Self { processors, mine, yielded_in: 0, barrier: 0, left_first: false, gives_way: false }
+        Self {
+            processors,
+            mine,
+            awaited: rank,
+            yielded_in: 0,
+            barrier: 0,
+            left_first: false,
+            gives_way: false,
+        }
     }
 }
 
@@ -62,11 +72,22 @@ impl Engine {
     pub(super) fn awaits_neighbour(&mut self, blocked: &Blocked<'_>) -> bool {
         self.say_processor();
         match blocked.peer {
-            Some(_) if blocked.is_for_all() => (0..self.size)
-                .any(|rank| self.is_neighbour(rank) && rank != self.rank && !self.board.has_shown(rank)),
+            Some(peer) if blocked.is_for_all() => self.awaits_some_neighbour(peer),
             Some(peer) => self.is_neighbour(peer),
             None => self.has_neighbour_awake(),
         }
+    }
+
+    /// Whether `peer` or some other neighbour is still to show something in this round.
+    fn awaits_some_neighbour(&mut self, peer: usize) -> bool {
+        // Whoever was still awaited the last time mostly still is: to ask all takes a line of each.
+        let likely = [peer, self.neighbours.awaited];
+        let awaited = likely
+            .into_iter()
+            .chain(0..self.size)
+            .find(|&rank| self.is_neighbour(rank) && rank != self.rank && !self.board.has_shown(rank));
+        self.neighbours.awaited = awaited.unwrap_or(self.neighbours.awaited);
+        awaited.is_some()
     }
 
     /// Remembers that others could run while this rank waited.

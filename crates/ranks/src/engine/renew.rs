@@ -19,7 +19,6 @@
 use std::mem;
 use std::sync::atomic::Ordering::Acquire;
 
-use shm_core::board::Board;
 use shm_core::ring::{Body, Consumer};
 
 use super::link::{Link, first_place};
@@ -99,7 +98,7 @@ impl Engine {
         let agreements = self.membership.agreement.number();
         next.membership = Membership::new(job, rank, self.membership.world + 1, agreements);
         next.senders = &[];
-        next.board = Board::after((0..members.len()).map(|rank| job.seat(rank)), rank, round);
+        next.board = job.board(rank, round);
         next.board.set_room(self.board.room());
         self.give_up_messages()?;
         next.links = members

@@ -23,7 +23,7 @@ use crate::diagnose::{self, Snapshot};
 use crate::envelope;
 use crate::job::Job;
 use crate::launch::{self, in_process};
-use crate::layout::{CALL_SITES, CallSiteEntry, RankControl, rank_state};
+use crate::layout::{CALL_SITES, CallSiteEntry, JobHeader, RankControl, rank_state};
 use crate::p2p::type_hash;
 use crate::{ANY_SOURCE, ANY_TAG, Request, Status, Sum, World, call_site, last_words};
 
@@ -300,7 +300,7 @@ impl<'w> Rank<'w> {
 /// Collectives whose other ranks seem to have come, and show anything.
 fn try_collectives(job: &Job, world: &World, script: &mut Script<'_>) {
     let (words, bytes) = (type_hash::<u32>(), type_hash::<u8>());
-    for act in 0..9 {
+    for act in 0..10 {
         let (kind, root, element_type, length) = match act {
             0 => (Kind::BroadcastVec, Some(1), words, 0),
             1 => (Kind::AllGatherVarying, None, words, 0),
@@ -310,9 +310,16 @@ fn try_collectives(job: &Job, world: &World, script: &mut Script<'_>) {
             5 => (Kind::AllReduce, None, words, 40_000),
             6 => (Kind::Broadcast, Some(1), bytes, 20),
             7 => (Kind::BroadcastObject, Some(2), bytes, 0),
+            8 => (Kind::AllReduce, None, words, 4000),
             _ => (Kind::Barrier, None, type_hash::<()>(), 0),
         };
-        forge_rounds(job, world, script, topic(kind, root, element_type, 0, length));
+        // If the processors are shared, one of the ranks, or none of them, combines 4000 bytes of each.
+        let teller = (act == 8).then(|| script.below(RANKS + 1));
+        if let Some(teller) = teller {
+            forge_teller(job, world, teller);
+        }
+        let topic_of = |root| topic(kind, root, element_type, 0, length);
+        forge_rounds(job, world, script, [topic_of(root), topic_of(teller.or(root))]);
         match act {
             0 => drop(world.broadcast_vec(&mut vec![1u32], 1)),
             1 => drop(world.all_gather_varying(&[1u32, 2])),
@@ -322,13 +329,21 @@ fn try_collectives(job: &Job, world: &World, script: &mut Script<'_>) {
             5 => drop(world.all_reduce(&[1u32; 10_000], &mut [0; 10_000], Sum)),
             6 => drop(world.broadcast(&mut [0u8; 20], 1)),
             7 => drop(world.broadcast_object::<Vec<String>>(None, 2)),
+            8 => drop(world.all_reduce(&[1u32; 1000], &mut [0; 1000], Sum)),
             _ => drop(world.barrier()),
         }
     }
 }
 
-/// Lets the other ranks show something in the next rounds, mostly what this one expects.
-fn forge_rounds(job: &Job, world: &World, script: &mut Script<'_>, topic: Topic) {
+/// Lets `teller` tell that all have come to the next round.
+fn forge_teller(job: &Job, world: &World, teller: usize) {
+    let word = job.geometry().header() + std::mem::offset_of!(JobHeader, all_shown);
+    let next = world.engine.borrow().board.round() + 1;
+    job.segment().at::<AtomicU64>(word).store(next << 16 | teller as u64, Relaxed);
+}
+
+/// Lets the other ranks show something in the next rounds, mostly what this one expects: the first topic, and then the second.
+fn forge_rounds(job: &Job, world: &World, script: &mut Script<'_>, topics: [Topic; 2]) {
     let now = world.engine.borrow().board.round();
     for rank in 1..RANKS {
         let place = job.geometry().control(rank) + std::mem::offset_of!(RankControl, collective);
@@ -339,6 +354,7 @@ fn forge_rounds(job: &Job, world: &World, script: &mut Script<'_>, topic: Topic)
             progress[0].store(u64::MAX >> 1, Relaxed);
         }
         for round in now + 1..=now + CELLS as u64 {
+            let topic = topics[usize::from(round > now + 1)];
             let cell = &cells[(round % CELLS as u64) as usize * each..][..8];
             [round, topic[0], topic[1]]
                 .iter()
@@ -395,7 +411,7 @@ mod tests {
             job,
             &world,
             &mut Script(&rank.repeat(RANKS)),
-            topic(Kind::Barrier, None, type_hash::<()>(), 0, 0),
+            [topic(Kind::Barrier, None, type_hash::<()>(), 0, 0); 2],
         );
         assert!(world.barrier().is_ok());
         assert!(world.barrier().is_ok());
