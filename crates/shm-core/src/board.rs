@@ -553,6 +553,12 @@ impl<'a> Board<'a> {
         Ok(())
     }
 
+    /// Whether the others' cores are distant, taken together.
+    #[inline]
+    pub fn is_far(&self) -> bool {
+        self.distance.is_far()
+    }
+
     /// Whether `length` bytes are written past the caches.
     #[inline]
     fn streams(&self, length: usize) -> bool {

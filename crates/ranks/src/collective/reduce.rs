@@ -23,6 +23,13 @@ const SLICED_FROM_BYTES_SHARED: usize = 4 << 10;
 /// 2.49, 48 KiB 4.09 and 3.70; distant ones 16 KiB 3.02 and 3.43, 32 KiB 5.5 and 5.8, 48 KiB 8.1 and 7.8, 1 MiB 125 and 97.
 const HALVED_FROM_BYTES: usize = 32 << 10;
 
+/// What is read at once where cores are distant: four pages, side by side (`shm_core::copy`). 2 distant cores of a Zen 4 machine, µs, in blocks
+/// of [`BLOCK_BYTES`] and of these: all_reduce of 16 KiB 2.81 and 2.24, 64 KiB 8.54 and 7.35, 256 KiB 30.7 and 27.2, 384 KiB 45.2 and 41.9;
+/// reduce of 16 KiB 1.58 and 1.26, 64 KiB 6.03 and 4.92, 256 KiB 20.3 and 16.8 ...
+const DISTANT_BLOCK_BYTES: usize = 16 << 10;
+/// ... but of less than this, as long copies there: all_reduce of 512 KiB 53.3 and 52.4, 1 MiB 98 and 105, reduce 33.2 and 33.1, 62 and 70.
+const LONG_BYTES: usize = 512 << 10;
+
 /// Scratch memory that needs no allocation.
 const LINE_WORDS: usize = 8;
 
@@ -324,7 +331,9 @@ impl Collective<'_> {
         operation: &impl Reduction<T>,
         ranks: usize,
     ) -> Result<()> {
-        let at_once = (BLOCK_BYTES / size_of::<T>().max(1)).max(1).min(range.len());
+        let reads_pages = size_of_val(data) < LONG_BYTES && self.world.engine.borrow().board.is_far();
+        let block_bytes = if reads_pages { DISTANT_BLOCK_BYTES } else { BLOCK_BYTES };
+        let at_once = (block_bytes / size_of::<T>().max(1)).max(1).min(range.len());
         let (mut line, mut kept, mut heap) = ([0u64; LINE_WORDS], Vec::new(), Vec::new());
         if at_once * size_of::<T>() > size_of_val(&line) {
             kept = std::mem::take(&mut self.world.engine.borrow_mut().scratch);
