@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use ranks::launch::{self, LaunchError, Plan, RankPlan};
 
-use super::JobOptions;
 use super::environment::Resolved;
 use super::info::Info;
 use super::job::{Common, Count, Program};
 use super::words::Ignored;
+use super::{JobOptions, tunables};
 use crate::placement::{self, Bind, Machine, Placement};
 use crate::seeing::Seeing;
 
@@ -72,6 +72,7 @@ pub(super) fn job(
     let show = options.placement.report() || options.info.verbose || options.info.dry_run;
     let table = show.then(|| placement::table(&machine, &placement));
     place(&mut plan, placement, &options, policy.bind == Bind::None);
+    tunables::suit_switches(&mut plan);
     if options.info.quiet {
         notes.clear();
     }

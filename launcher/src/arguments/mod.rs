@@ -7,7 +7,7 @@
 //! |---|---|
 //! | number of ranks, several programs, directories | `job.rs`, `programs.rs` |
 //! | binding and mapping | `placement.rs`; what comes of it: `crate::placement` |
-//! | variables of the ranks | `environment.rs` |
+//! | variables of the ranks | `environment.rs`, `tunables.rs` |
 //! | output and input | `streams.rs`, `pattern.rs` |
 //! | time limits, failures | `ending.rs` |
 //! | hangs, strictness, chaos | `checks.rs` |
@@ -38,6 +38,7 @@ mod read;
 mod seeing;
 mod settings;
 mod streams;
+mod tunables;
 mod words;
 #[cfg(test)]
 mod words_properties;

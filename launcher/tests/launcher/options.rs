@@ -194,6 +194,22 @@ fn ranks_are_told_how_many_threads_they_are_good_for() {
 }
 
 #[test]
+fn ranks_that_share_processors_are_not_registered_for_restartable_sequences() {
+    let told = |options: &str, set: &str| {
+        let run = echo(options, "[$GLIBC_TUNABLES]");
+        let run = if set.is_empty() { run } else { run.env("GLIBC_TUNABLES", set) };
+        run.run().code(0).silent().stdout.lines().next().unwrap_or_default().to_owned()
+    };
+    let shared = format!("-n {}", ranks::launch::available_cores() + 1);
+    assert_eq!(told("-n 1", ""), "[]");
+    assert_eq!(told(&shared, ""), "[glibc.pthread.rseq=0]");
+    assert_eq!(told(&shared, "glibc.pthread.rseq=1"), "[glibc.pthread.rseq=1]");
+    let own = format!("{shared} -x GLIBC_TUNABLES=glibc.malloc.check=3");
+    assert_eq!(told(&own, "glibc.pthread.rseq=1"), "[glibc.malloc.check=3:glibc.pthread.rseq=0]");
+    assert_eq!(told(&format!("{shared} --env-clear"), "glibc.malloc.check=3"), "[glibc.pthread.rseq=0]");
+}
+
+#[test]
 fn machines_are_accepted_when_they_are_this_one() {
     let here = rustix::system::uname().nodename().to_string_lossy().into_owned();
     for options in [
