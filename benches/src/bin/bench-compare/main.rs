@@ -44,6 +44,7 @@ fn main() -> Result<()> {
 
 /// Writes `file` after each round, so that 40 minutes are not lost to the one that does not end.
 fn measure(arguments: &Arguments, file: &Path) -> Result<Results> {
+    process::end_children_with_this_process().context("cannot handle signals")?;
     let ours = contender::ours(arguments)?;
     let peers = peers::find(arguments)?;
     let contenders = contender::all(&ours, &peers, arguments);

@@ -8,6 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::contender::Invocation;
 
@@ -97,6 +99,40 @@ fn text_of(stream: Option<&mut impl Read>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// From now on a signal that ends this process ends what it has started, too: a peer's ranks would go on, and use the processors that
+/// the next comparison measures on.
+///
+/// # Errors
+///
+/// If the system does not let this process handle signals.
+pub(crate) fn end_children_with_this_process() -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            end_descendants(rustix::process::getpid());
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+/// Ends the descendants of a process, which may ignore what asks them to.
+fn end_descendants(ancestor: Pid) {
+    let begin = Instant::now();
+    let all = descendants(ancestor);
+    // Each may have ended just now: then there is nobody to signal.
+    let ask = |signal| {
+        for &process in &all {
+            let _ = kill_process(process, signal);
+        }
+    };
+    ask(Signal::TERM);
+    while begin.elapsed() < TO_CLEAN_UP && !descendants(ancestor).is_empty() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    ask(Signal::KILL);
+}
+
 fn end(launcher: Pid, ended: &mpsc::Receiver<std::io::Result<Ended>>) {
     // A launcher that is killed leaves its ranks to another parent: they have to be known before.
     let descendants = descendants(launcher);
@@ -177,6 +213,19 @@ mod tests {
             assert!(begin.elapsed() < LONG, "a child is left");
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    #[test]
+    fn descendants_are_ended_even_those_that_ignore_what_asks_them_to() {
+        let mut parent =
+            start(&shell("(trap '' TERM; echo ready; while :; do sleep 1; done) & wait")).unwrap();
+        let mut ready = [0; 6];
+        parent.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        let ancestor = Pid::from_child(&parent);
+        assert!(!descendants(ancestor).is_empty());
+        end_descendants(ancestor);
+        // Its only child is gone, so it ends by itself.
+        parent.wait().unwrap();
     }
 
     fn command_line(process: Pid) -> String {
