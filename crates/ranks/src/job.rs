@@ -56,6 +56,11 @@ impl Job {
         self.size() > self.header().cores.load(Relaxed) as usize
     }
 
+    /// How many ranks share each processor, rounded down.
+    pub(crate) fn ranks_per_processor(&self) -> usize {
+        self.size() / (self.header().cores.load(Relaxed) as usize).max(1)
+    }
+
     /// The place of `rank` in the segment: the number by which the launcher knows it.
     pub(crate) fn place(&self, rank: usize) -> usize {
         self.places[rank]
@@ -341,7 +346,7 @@ impl Job {
     /// The collective board as `rank` sees it when all have done with everything up to `round`.
     pub(crate) fn board(&self, rank: usize, round: u64) -> Board<'_> {
         let mut board = Board::after((0..self.size()).map(|rank| self.seat(rank)), rank, round);
-        if self.shares_processors() {
+        if self.ranks_per_processor() > 1 {
             board.share_all_shown(&self.header().all_shown);
         }
         board

@@ -14,7 +14,8 @@ use bytemuck::{Pod, Zeroable};
 ///
 /// Reductions combine in the order of the ranks, `((r0 op r1) op r2) op ...`, whatever the timing: the operation
 /// need not be commutative, and floating-point results are the same to the bit in every run and on every rank. Which ranks
-/// call the operation is left open: one may combine for all.
+/// call the operation is left open: one may combine for all. If it panics and the program catches that, ranks that wait for what it
+/// was to combine get [`Error::CollectiveMismatch`](crate::Error::CollectiveMismatch), and collectives of that world are over for them.
 ///
 /// # MPI
 /// `MPI_Op`; a function is `MPI_Op_create`.

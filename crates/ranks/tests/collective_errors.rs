@@ -127,37 +127,6 @@ fn ranks_with_different_lengths_in_all_reduce_get_an_error_with_both() {
     assert_disagreement!(all_reduce, LONGER, SHORTER);
 }
 
-/// So many that one tells the others that all have come: nobody may be told that all agree.
-#[test]
-fn each_of_many_ranks_finds_that_one_is_in_another_collective() {
-    spawn(17, |world: &World| {
-        watch(world);
-        let result = match world.rank() {
-            5 => world.all_reduce(&[1u64], &mut [0], Sum),
-            _ => world.barrier(),
-        };
-        let error = result.unwrap_err();
-        assert!(matches!(error, Error::CollectiveMismatch { .. }), "{error}");
-        assert_names(&error, &["barrier", "all_reduce"]);
-        // Who leaves before others have looked is gone for them.
-        let send = |rank: usize| world.send(&[0u8], rank).unwrap();
-        let receive = |rank: usize| {
-            world.recv(&mut [0u8], rank).unwrap();
-        };
-        match world.rank() {
-            0 => {
-                (1..17).for_each(receive);
-                (1..17).for_each(send);
-            }
-            _ => {
-                send(0);
-                receive(0);
-            }
-        }
-    })
-    .unwrap();
-}
-
 #[test]
 fn ranks_with_different_lengths_in_all_gather_get_an_error_with_both() {
     let all_gather = |world: &World| {

@@ -156,3 +156,28 @@ fn survivors_go_on_in_a_smaller_world() {
     })
     .unwrap();
 }
+
+/// So many that one tells the others that all have come: by the same word in both worlds.
+#[test]
+fn many_survivors_go_on_with_collectives() {
+    survive("many_survivors_go_on_with_collectives", 18, |mut world| {
+        let mut sum = [0; 100];
+        let mut both =
+            |world: &World| world.all_reduce(&[1; 100], &mut sum, Sum).and_then(|()| world.barrier());
+        if world.rank() == 3 {
+            (0..10).for_each(|_| both(&world).unwrap());
+            die();
+        }
+        while both(&world).is_ok() {}
+        step("shrink");
+        world = world.shrink()?;
+        for round in 0..100 {
+            step("collectives of the survivors");
+            world.all_reduce(&[world.rank() + round; 100], &mut sum, Sum)?;
+            assert_eq!(sum, [17 * 16 / 2 + 17 * round; 100]);
+            world.barrier()?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}

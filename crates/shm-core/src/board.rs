@@ -13,6 +13,7 @@
 //!                                    first payload bytes
 //! buffer, per participant  CELLS slots for payload that is a little longer, beside the cells;
 //!                          then payload that is longer still, wherever there was room
+//! AllShown, if shared      the last round of which somebody has told that all show something in it, and who
 //! ```
 //!
 //! Where slots lie is known before their cells have been read, so that a processor fetches both lines at once: 64 bytes
@@ -24,7 +25,7 @@
 //!
 //! 1. shows: waits until it may write, writes payload, topic and at last `k` into its cell `k % CELLS`;
 //!    or passes: writes its topic beside `done`, for those who expected it to show,
-//! 2. waits for the cells of those whose contribution it needs to say `k`, and reads what they show,
+//! 2. waits for the cells of those whose contribution it needs to say `k`, or until it is told that all do, and reads what they show,
 //! 3. leaves: stores `k` into `done`.
 //!
 //! # Who may write

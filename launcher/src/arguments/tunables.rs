@@ -16,12 +16,18 @@ const SETTING: &str = "glibc.pthread.rseq=0";
 
 /// Sets the variable of each rank, unless it says something of that already.
 pub(super) fn suit_switches(plan: &mut Plan) {
-    if plan.cores.is_none_or(|cores| plan.ranks.len() <= cores) {
+    // Elsewhere a rank asks the kernel on which processor it is when the C library is not told.
+    let asks_cheaply = cfg!(target_arch = "x86_64");
+    if !asks_cheaply || plan.cores.is_none_or(|cores| plan.ranks.len() <= cores) {
         return;
     }
     for rank in &mut plan.ranks {
         let own =
             rank.variables.iter().rev().find(|(name, _)| name == VARIABLE).map(|(_, value)| value.clone());
+        if own.as_ref().is_some_and(|value| value.is_empty()) {
+            // Nothing is to be set.
+            continue;
+        }
         let inherited = || rank.inherit_environment.then(|| std::env::var_os(VARIABLE)).flatten();
         if let Some(value) = with_setting(own.or_else(inherited).as_deref()) {
             rank.variables.push((VARIABLE.into(), value));

@@ -65,7 +65,8 @@ impl Kind {
     }
 }
 
-/// What is read at once of a long payload that is to be combined, or copied to two places: stays in a core's nearest cache.
+/// What is read at once of a long payload that is to be combined, by cores that are near, or copied to two places: stays in a core's
+/// nearest cache.
 const BLOCK_BYTES: usize = 4 << 10;
 
 /// A collective under way, on this rank.
@@ -140,10 +141,11 @@ impl<'w> Collective<'w> {
         self.world.engine.borrow().exchanged_bytes
     }
 
-    /// Whether there are more ranks than processors.
+    /// How many ranks share each processor, rounded down, at least 1 if any do; 0 if there are enough for all.
     #[inline]
-    pub(crate) fn shares_processors(&self) -> bool {
-        self.world.engine.borrow().shares_processors
+    pub(crate) fn ranks_per_processor(&self) -> usize {
+        let engine = self.world.engine.borrow();
+        if engine.shares_processors { engine.ranks_per_processor } else { 0 }
     }
 
     #[inline]

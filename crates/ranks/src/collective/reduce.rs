@@ -7,6 +7,8 @@ use bytemuck::Pod;
 
 use shm_core::board::{INLINE_BYTES, INLINE_WORDS};
 
+use super::round::SLICES;
+use super::teller::Combining;
 use super::{BLOCK_BYTES, Collective, Kind, pieces};
 use crate::error::{Error, Result};
 use crate::reduction::Reduction;
@@ -15,10 +17,11 @@ use crate::world::World;
 /// From this many bytes on each rank combines only its own slice of the elements, and the results are shown in a second
 /// round, which costs about as much as reading this much (not tuned yet) ...
 const SLICED_FROM_BYTES: usize = 4 << 10;
-/// ... this much for each rank where ranks share processors, and a second round takes until all of them have had their turn: 2 near cores of
-/// a Zen 4 machine, µs, combined by a teller and in slices: 16 KiB by 4 ranks 9.3 and 8.8, 32 KiB 12.1 and 10.2; by 8 16 KiB 18.7 and 22.8,
-/// 32 KiB 33.4 and 32.1, 64 KiB 54 and 47; by 16 32 KiB 77 and 101, 64 KiB 122 and 144, 128 KiB 231 and 213; by 64 64 KiB 690 and 880 ...
-const SLICED_FROM_BYTES_SHARED: usize = 4 << 10;
+/// ... this much for each rank on a processor where ranks share them, and a second round takes until all have had their turn. 2
+/// near cores of a Zen 4 machine, µs, combined by a teller and in slices: 16 KiB by 4 ranks 9.3 and 8.8, 32 KiB 12.1 and 10.2; by 8 16 KiB
+/// 18.7 and 22.8, 32 KiB 33.4 and 32.1, 64 KiB 54 and 47; by 16 32 KiB 77 and 101, 64 KiB 122 and 144, 128 KiB 231 and 213. More than
+/// 16 ranks show at most 64 KiB in a round: there never are slices then, with 9 and more on each. By 64 64 KiB 690 and 880 ...
+const SLICED_FROM_BYTES_SHARED: usize = 8 << 10;
 /// ... and this much where there are only two slices. 2 near cores, µs, whole and in slices: 16 KiB 1.50 and 1.47, 32 KiB 2.70 and
 /// 2.49, 48 KiB 4.09 and 3.70; distant ones 16 KiB 3.02 and 3.43, 32 KiB 5.5 and 5.8, 48 KiB 8.1 and 7.8, 1 MiB 125 and 97.
 const HALVED_FROM_BYTES: usize = 32 << 10;
@@ -120,8 +123,8 @@ impl World {
     ) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::AllReduce, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len())?;
-        let has_teller = collective.has_teller(size_of_val(data));
-        if fits_cell(data) && !has_teller {
+        let combines_for_all = collective.combines_for_all(size_of_val(data));
+        if fits_cell(data) && !combines_for_all {
             collective.show(bytemuck::cast_slice(data))?;
             collective.combine_short(data, result, &operation, self.size())?;
             return collective.leave();
@@ -130,15 +133,15 @@ impl World {
         if exceeds_round(data, most) {
             return collective.combine_long(data, result, &operation, self.size());
         }
-        let sliced_from = match (self.size(), collective.shares_processors()) {
+        let sliced_from = match (self.size(), collective.ranks_per_processor()) {
             (..=2, _) => HALVED_FROM_BYTES,
-            (ranks, true) => ranks * SLICED_FROM_BYTES_SHARED,
-            (_, false) => SLICED_FROM_BYTES,
+            (_, 0) => SLICED_FROM_BYTES,
+            (_, ranks) => ranks.max(2) * SLICED_FROM_BYTES_SHARED,
         };
         for piece in element_pieces::<T>(data.len(), most) {
             if self.size() > 1 && piece.len() * size_of::<T>() >= sliced_from {
                 collective.combine_slices(data, result, piece, &operation)?;
-            } else if has_teller {
+            } else if combines_for_all {
                 collective.combine_for_all(data, result, piece, &operation)?;
             } else {
                 collective.show(bytemuck::cast_slice(&data[piece.clone()]))?;
@@ -261,10 +264,12 @@ impl Collective<'_> {
         let teller = self.hear_teller()?;
         let is_teller = teller == self.world.rank();
         if is_teller {
+            let combining = Combining(self);
             self.combine_blocks(data, result, piece.clone(), None, operation, self.world.size())?;
+            combining.succeeded();
         }
         self.leave()?;
-        let next = self.of_teller(teller);
+        let next = self.second_round(teller as u64);
         let result = bytemuck::cast_slice_mut(&mut result[piece]);
         if is_teller {
             return next.show(result);
@@ -416,12 +421,15 @@ impl Collective<'_> {
         // Of what lies before it in the piece, a rank leaves its own slice out.
         let before = |rank: usize| mine.start - piece.start - if rank < me { slice(rank).len() } else { 0 };
         self.hear_all()?;
+        let combining = Combining(self);
         self.combine_blocks(data, result, mine.clone(), Some(&before), operation, ranks)?;
+        combining.succeeded();
         self.leave()?;
-        self.show(bytemuck::cast_slice(&result[mine]))?;
+        let next = self.second_round(SLICES);
+        next.show(bytemuck::cast_slice(&result[mine]))?;
         for rank in self.others() {
-            self.hear(rank)?;
-            self.read(rank, 0, bytemuck::cast_slice_mut(&mut result[slice(rank)]))?;
+            next.hear(rank)?;
+            next.read(rank, 0, bytemuck::cast_slice_mut(&mut result[slice(rank)]))?;
         }
         Ok(())
     }

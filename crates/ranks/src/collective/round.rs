@@ -15,12 +15,16 @@ use crate::status::operation_name;
 use crate::world::COLLECTIVE;
 
 /// "No root" in a topic.
-pub(super) const NO_ROOT: u64 = 0xfff;
-pub(super) const ROOT_SHIFT: u32 = 8;
+const NO_ROOT: u64 = 0xfff;
+/// The second round of a reduction in which all show what they have combined, and needs all as the first one does ...
+pub(super) const SLICES: u64 = 0xffe;
+/// ... and one that its rank has not come to, since something went wrong while it combined.
+pub(super) const BROKEN_OFF: u64 = 0xffd;
+const ROOT_SHIFT: u32 = 8;
 const SITE_SHIFT: u32 = 20;
 const SITE_MASK: u64 = 0xfff << SITE_SHIFT;
 const TYPE_SHIFT: u32 = 32;
-const _: () = assert!(MAX_RANKS <= 0xfff && CALL_SITES <= 0xfff);
+const _: () = assert!(MAX_RANKS <= BROKEN_OFF as usize && CALL_SITES <= 0xfff);
 
 /// What is said of a rank that has gone on to other rounds.
 const UNKNOWN: Topic = [NO_ROOT << ROOT_SHIFT, 0];
@@ -149,7 +153,7 @@ impl Collective<'_> {
     /// [`Collective::hear`] for all other ranks.
     #[inline(always)]
     pub(crate) fn hear_all(&self) -> Result<()> {
-        if self.has_teller(0) {
+        if self.is_told() {
             self.hear_teller().map(drop)
         } else {
             self.others().try_for_each(|rank| self.hear(rank))
@@ -224,7 +228,7 @@ impl Collective<'_> {
     #[cold]
     pub(super) fn await_shown(&self, engine: &mut Engine, rank: usize) -> Result<()> {
         let root = self.topic[0] >> ROOT_SHIFT & NO_ROOT;
-        let needs_all = root == NO_ROOT || root == self.world.rank() as u64;
+        let needs_all = matches!(root, NO_ROOT | SLICES) || root == self.world.rank() as u64;
         let blocked = self.blocked_by(rank);
         let blocked = if needs_all { blocked.and_all_others() } else { blocked };
         self.wait(engine, rank, blocked, |engine| {
@@ -282,11 +286,25 @@ pub(crate) fn operation_and_site([what, _]: Topic) -> (u32, u16) {
     ((what & 0xff) as u32, ((what & SITE_MASK) >> SITE_SHIFT) as u16)
 }
 
+/// The same topic, of a round with another root, or with what stands in its place.
+#[inline]
+pub(super) fn with_root([what, bytes]: Topic, root: u64) -> Topic {
+    [what & !(NO_ROOT << ROOT_SHIFT) | root << ROOT_SHIFT, bytes]
+}
+
 fn describe(engine: &Engine, [what, bytes]: Topic) -> CollectiveCall {
     let root = what >> ROOT_SHIFT & NO_ROOT;
+    let name = operation_name((what & 0xff) as u32);
+    let (operation, root) = match root {
+        NO_ROOT => (name.into(), None),
+        BROKEN_OFF => (format!("{name} [broken off: its operation panicked]"), None),
+        SLICES => (format!("{name} [second round]"), None),
+        _ if what & 0xff == Kind::AllReduce as u64 => (format!("{name} [second round]"), None),
+        root => (name.into(), Some(root as usize)),
+    };
     CollectiveCall {
-        operation: operation_name((what & 0xff) as u32).into(),
-        root: (root != NO_ROOT).then_some(root as usize),
+        operation,
+        root,
         bytes,
         at: engine.call_sites.describe(((what & SITE_MASK) >> SITE_SHIFT) as u16),
     }

@@ -99,6 +99,8 @@ pub(crate) struct Engine {
     links: Vec<Link>,
     /// There are more ranks than processors.
     pub(crate) shares_processors: bool,
+    /// So many share each processor, or more.
+    pub(crate) ranks_per_processor: usize,
     /// What a rank shows of a long payload in one round of a collective, if others read while it writes ...
     pub(crate) streamed_bytes: usize,
     /// ... and if all write before they read.
@@ -175,6 +177,7 @@ impl Engine {
             ring_below: geometry.ring_limit + 1,
             eager_limit: job.eager_limit(),
             shares_processors: job.shares_processors(),
+            ranks_per_processor: job.ranks_per_processor(),
             streamed_bytes: geometry.streamed_bytes(size, cores),
             exchanged_bytes: geometry.exchanged_bytes(),
             unexpected_bound: job.header().unexpected_bound.load(Relaxed),

@@ -125,6 +125,8 @@ fn fresh_job() -> &'static Job {
     let words = |job: &Job| -> Vec<u64> { header(job).iter().map(|word| word.load(Relaxed)).collect() };
     let (job, header_words) = JOB.get_or_init(|| {
         let job = in_process(RANKS).unwrap();
+        // They share one, so one of them combines for all.
+        job.header().cores.store(1, Relaxed);
         let words = words(&job);
         (job, words)
     });
@@ -313,7 +315,7 @@ fn try_collectives(job: &Job, world: &World, script: &mut Script<'_>) {
             8 => (Kind::AllReduce, None, words, 4000),
             _ => (Kind::Barrier, None, type_hash::<()>(), 0),
         };
-        // If the processors are shared, one of the ranks, or none of them, combines 4000 bytes of each.
+        // One of the ranks, or none of them, combines 4000 bytes of each.
         let teller = (act == 8).then(|| script.below(RANKS + 1));
         if let Some(teller) = teller {
             forge_teller(job, world, teller);

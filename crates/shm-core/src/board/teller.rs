@@ -12,8 +12,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// Bits of the word that say who the teller is; the others are the round.
 const PARTICIPANT_BITS: u32 = 16;
 
-/// The last round in which all participants of a board have shown something, and its teller, in shared memory. Zeroed memory is its
-/// initial state.
+/// The last round of which somebody has told that all participants of a board have shown something, and who that was, in shared
+/// memory. Zeroed memory is its initial state.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct AllShown {
@@ -63,7 +63,7 @@ impl<'a> Board<'a> {
     pub fn teller(&mut self) -> Option<usize> {
         // SYNC board-told
         let told = self.all_shown?.told.load(Ordering::Acquire);
-        if told >> PARTICIPANT_BITS != self.round {
+        if told >> PARTICIPANT_BITS != self.round || self.round == 0 {
             return None;
         }
         // Who has begun this round has done with the one before.

@@ -93,6 +93,7 @@ fn who_tells_first_is_the_teller_until_the_next_round() {
     let mut boards = [0, 1].map(|me| Board::new(seats, me));
     assert_eq!(boards[0].teller(), None, "they share no word");
     boards.iter_mut().for_each(|board| board.share_all_shown(&word));
+    assert_eq!(boards[0].teller(), None, "no round has begun");
     for (first, second) in [(1, 0), (0, 1)] {
         boards.iter_mut().for_each(|board| board.show([1, 1], [&[], &[]]));
         assert_eq!(boards.each_mut().map(Board::teller), [None; 2]);
