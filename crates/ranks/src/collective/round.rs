@@ -150,7 +150,7 @@ impl Collective<'_> {
         if same(self.topic, theirs) { Ok(()) } else { Err(self.disagreement(engine, rank, theirs)) }
     }
 
-    /// [`Collective::hear`] for all other ranks.
+    /// [`Collective::hear`] for all other ranks, in a round in which this one has shown something, too: one of them may tell the rest.
     #[inline(always)]
     pub(crate) fn hear_all(&self) -> Result<()> {
         if self.is_told() {

@@ -21,10 +21,7 @@ impl Collective<'_> {
     #[inline]
     pub(super) fn is_told(&self) -> bool {
         // First what takes two ranks no time.
-        self.world.size() >= TOLD_FROM && {
-            let engine = self.world.engine.borrow();
-            engine.ranks_per_processor >= TOLD_FROM && engine.board.has_tellers()
-        }
+        self.world.size() >= TOLD_FROM && self.world.engine.borrow().ranks_per_processor >= TOLD_FROM
     }
 
     /// Whether a teller combines what each rank has `bytes` bytes of.
@@ -71,8 +68,8 @@ impl Collective<'_> {
     }
 }
 
-/// A rank that combines in the first of two rounds. Dropped before it has come to the second one, as after a panic in the user's operation, it tells
-/// the others, which wait for it there.
+/// A rank that combines in the first of two rounds. Dropped before it has come to the second one, as after a panic in the user's
+/// operation, it tells the others, which wait for it there.
 pub(super) struct Combining<'c>(pub(super) &'c Collective<'c>);
 
 impl Combining<'_> {
