@@ -155,7 +155,8 @@ impl Job {
         self.tell_departure(Bell::ring);
     }
 
-    fn tell_departure(&self, tell: fn(&Bell, &Doorbell)) {
+    /// Tells everyone that there is something new about ranks that leave.
+    pub(crate) fn tell_departure(&self, tell: fn(&Bell, &Doorbell)) {
         self.header().departures.fetch_add(1, Release);
         self.ring_all(tell);
     }

@@ -25,13 +25,20 @@ impl Engine {
             return Ok(false);
         }
         self.departures_seen = departures;
+        self.look_for_departures()?;
+        Ok(true)
+    }
+
+    /// Does it whatever the number of departures says: a rank may have been killed before it counted itself, or something may have
+    /// written over the number.
+    pub(super) fn look_for_departures(&mut self) -> Result<()> {
         for rank in 0..self.size {
             if rank != self.rank && !self.departed[rank] {
                 self.notice_shrinking(rank);
                 self.notice_departure(rank)?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn notice_departure(&mut self, rank: usize) -> Result<()> {

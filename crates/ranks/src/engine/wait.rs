@@ -189,7 +189,12 @@ impl Engine {
                     match self.park_unless(&blocked, &mut done) {
                         Ok(Parked::Answered(answer)) => break Ok(answer),
                         Ok(Parked::Rung) => backoff.reset(),
-                        Ok(Parked::Quiet) => self.publish_in_full(&blocked, published),
+                        Ok(Parked::Quiet) => {
+                            self.publish_in_full(&blocked, published);
+                            if let Err(error) = self.look_for_departures() {
+                                break Err(error);
+                            }
+                        }
                         Err(error) => break Err(error),
                     }
                 }

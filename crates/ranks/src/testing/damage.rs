@@ -385,6 +385,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Error;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
@@ -398,6 +399,20 @@ mod tests {
     fn a_script_without_damage_moves_messages() {
         // Not just errors from the first step on.
         play(&[5, 0, 1, 0, 7, 3, 7, 1, 0, 0, 10, 1, 0, 0, 15, 0, 0, 0]);
+    }
+
+    #[test]
+    fn ranks_that_left_uncounted_are_noticed() {
+        let _playing = PLAYING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _watched = watchdog::watch(b"ranks that left uncounted");
+        let job = fresh_job();
+        let world = World::attached(Attachment::of_thread(job, 0));
+        world.engine.borrow_mut().wait_alone();
+        // Back to where it was when they have left.
+        job.header().departures.fetch_sub(RANKS as u32 - 1, Relaxed);
+        (1..RANKS).for_each(|rank| job.depart(rank, rank_state::DEAD));
+        assert!(matches!(world.recv_vec::<u8>(1), Err(Error::PeerGone { rank: 1, .. })));
+        drop(world.fail("the test is over".to_owned()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Ends a test that hangs, and says what it was doing: a harness has no limit of its own.
 
-use std::sync::Mutex;
-use std::sync::Once;
+use std::io::Write;
+use std::sync::{Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,8 @@ fn look_now_and_then() {
         thread::sleep(Duration::from_secs(1));
         for (begin, script) in WATCHED.lock().unwrap().iter() {
             if begin.elapsed() > LIMIT {
-                eprintln!("this script hangs: {script:?}");
+                // The harness keeps what a test prints, and what the threads of one print, until the test is over.
+                let _ = writeln!(std::io::stderr(), "this script hangs: {script:?}");
                 std::process::abort();
             }
         }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::env;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -14,7 +15,8 @@ pub(crate) fn watched<R>(name: &str, body: impl FnOnce() -> R) -> R {
     let name = name.to_owned();
     let dog = std::thread::spawn(move || {
         if wait.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("watchdog: {name} hangs for {LIMIT:?}");
+            // Not eprintln!: a test harness would capture that and lose it in the abort.
+            let _ = writeln!(std::io::stderr(), "watchdog: {name} hangs for {LIMIT:?}");
             std::process::abort();
         }
     });

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Instant;
 
 use rustix::process::Signal;
+use shm_core::Bell;
 
 use super::{Failed, Phase, Supervisor};
 use crate::last_words;
@@ -77,31 +78,37 @@ impl Supervisor {
         let state = self.job.state(rank);
         let is_rank = child.is(self.job.control(rank).life.pid.load(Relaxed));
         let unfinished = is_rank && matches!(state, rank_state::ATTACHED | rank_state::FAILED);
-        if child.ended != Some(Ended::Code(0)) || unfinished {
-            self.rank_failed(rank, child.ended);
+        let ended = child.ended;
+        if ended != Some(Ended::Code(0)) || unfinished {
+            self.rank_failed(rank, ended);
         }
         if is_rank || state == rank_state::EMPTY {
-            self.bury(rank, state);
+            self.bury(rank, state, ended);
         }
     }
 
     /// The program below a wrapper has ended. Its exit code after a detach is the wrapper's business.
     pub(super) fn judge_attached(&mut self, rank: usize) {
         let state = self.job.state(rank);
+        let ended = self.started.ranks[rank].attached.as_ref().and_then(|process| process.ended);
         if matches!(state, rank_state::ATTACHED | rank_state::FAILED) {
-            let ended = self.started.ranks[rank].attached.as_ref().and_then(|process| process.ended);
             self.rank_failed(rank, ended);
         }
-        self.bury(rank, state);
+        self.bury(rank, state, ended);
     }
 
-    /// Tells the others that a rank is gone, unless it said so itself.
-    pub(super) fn bury(&mut self, rank: usize, state: u32) {
+    /// Tells the others that a rank is gone, unless it has certainly said so itself.
+    pub(super) fn bury(&mut self, rank: usize, state: u32, ended: Option<Ended>) {
         self.last_states[rank] = state;
         if matches!(state, rank_state::EMPTY | rank_state::ATTACHED) {
             self.job.depart(rank, rank_state::DEAD);
-        } else if let Some(turns) = Turns::of(&self.job) {
-            // It may have been killed between saying that it leaves and handing the turn on.
+            return;
+        }
+        // It may have been killed between saying that it leaves, telling the others, and handing the turn on.
+        if ended != Some(Ended::Code(0)) {
+            self.job.tell_departure(Bell::notify);
+        }
+        if let Some(turns) = Turns::of(&self.job) {
             turns.leave(rank);
         }
     }
