@@ -167,9 +167,10 @@ const STREAMED_FROM_BYTES: usize = if cfg!(loom) { LINE_BYTES } else { 2 << 10 }
 /// then: all_reduce of 512 KiB 207 instead of 84 µs, at worst 268.
 const LONG_READS_PER_LOOK: u32 = 8;
 /// Pauses before the first look between distant cores. Who looks in vain there is that much behind in the next round that the
-/// other one looks in vain, and so on, unless pauses are longer than half of the way (two of 17 ns and the look of 85). 2 distant
-/// cores of a Zen 4 machine, barriers, µs: 0.25 with 1 pause, 0.20 with 3, 0.24 with 5; broadcasts of 64 bytes 0.24, 0.17 and 0.19.
-const FAR_PAUSES: u32 = 3;
+/// other one looks in vain, and so on. 2 distant cores of a Zen 4 machine, µs, with 1, 2 and 3 pauses (8 to 12 alternating runs): barrier
+/// 0.249, 0.210 and 0.232; broadcasts of 8 and 128 bytes 0.168, 0.172 and 0.183, 0.199, 0.182 and 0.194; all_reduce 0.247, 0.257 and 0.282,
+/// 0.438, 0.444 and 0.461; all_gather of 8 bytes 0.257, 0.259 and 0.286.
+const FAR_PAUSES: u32 = 2;
 /// Lines prepared between two looks: they take about as long as the pause.
 const PREPARED_AT_ONCE: usize = 16 * LINE_BYTES;
 /// Rounds after which it is no longer likely that the next payload is as long as the last one.

@@ -4,7 +4,7 @@
 //! - [`segment`]: named POSIX shared memory with a checked header, sized once, reserved before it is touched;
 //! - [`wait`]: spin, yield, park across processes, by futex or by named semaphores;
 //! - [`ring`], [`pool`], [`board`]: lock-free lanes for short messages, long ones, and collectives;
-//! - [`distance`]: which stores reach another core sooner;
+//! - [`distance`]: which stores reach another core sooner; [`first_look`]: when to look for its answer;
 //! - [`direct`]: long messages copied once, from process to process, by both sides at the same time;
 //! - [`channel`]: one publisher and one consumer, or request and reply, between two processes that know a name.
 //!
@@ -24,6 +24,7 @@ pub mod direct;
 pub mod distance;
 pub mod error;
 mod fingerprint;
+pub mod first_look;
 pub mod limit;
 mod mix;
 pub mod pool;

@@ -93,13 +93,14 @@ impl Engine {
     // registers, too.
     #[inline(never)]
     fn look_out_for(&mut self, source: usize) -> std::result::Result<(), Option<Box<Error>>> {
-        if self.links[source].awaits_shuttle() {
-            std::hint::spin_loop();
-        }
+        let is_answer = self.links[source].pause_for_shuttle();
         for look in 0..self.spins() {
             let link = &mut self.links[source];
             let Some(consumer) = &mut link.consumer else { return Err(None) };
             if consumer.look() {
+                if is_answer && look > 0 {
+                    consumer.came_after(look);
+                }
                 self.patience.learn(false);
                 return Ok(());
             }
@@ -123,14 +124,19 @@ impl Engine {
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
-        if self.incoming.iter().any(|&source| self.links[source].awaits_shuttle()) {
-            std::hint::spin_loop();
-        }
+        let mut incoming = self.incoming.iter().copied();
+        let answers = incoming.find(|&source| self.links[source].pause_for_shuttle());
         for look in 0..=self.spins() {
             match self.try_receive_from_any(pattern, expected, buffer) {
                 Now::Received(status) => {
                     if look > 0 {
                         self.patience.learn(false);
+                        // Mostly it was that rank whose message came first.
+                        if let Some(consumer) =
+                            answers.and_then(|source| self.links[source].consumer.as_mut())
+                        {
+                            consumer.came_after(look);
+                        }
                     }
                     self.progress_now_and_then()?;
                     return Ok(Some(status));

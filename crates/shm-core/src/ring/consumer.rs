@@ -11,6 +11,7 @@ use std::hint::black_box;
 use super::shuttle::{Shuttle, Side, View, claimed_bytes};
 use super::{Body, CELL_WORDS, Cell, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, copy_short, lap, stamp_of};
 use crate::bytes::{LINE_BYTES, prepare_line};
+use crate::first_look::FirstLook;
 use crate::sync::Ordering;
 
 /// After so many messages without a look in vain a consumer lags behind, and asks for the cells of the next row, to which it is going
@@ -76,6 +77,7 @@ pub struct Consumer<'a> {
     /// Messages read since there was none.
     streak: u64,
     pub(super) shuttle: View<'a>,
+    first_look: FirstLook,
 }
 
 impl<'a> Consumer<'a> {
@@ -97,6 +99,7 @@ impl<'a> Consumer<'a> {
             next_lap: row_end.into(),
             streak: 0,
             shuttle: View::NONE,
+            first_look: FirstLook::new(),
         }
     }
 
@@ -184,10 +187,18 @@ impl<'a> Consumer<'a> {
         self.shuttle.is_here() && length <= SHORT_BYTES
     }
 
-    /// Whether the other side has the shuttle, and its last message came in it: so its next one is likely to.
+    /// How often to pause before the first look for the next message, if that is likely to come in the shuttle: the other side has it,
+    /// and its last message came in it. Then [`Consumer::came_after`] is to be told when it has come.
     #[inline(always)]
-    pub fn awaits_shuttle(&self) -> bool {
-        self.shuttle.is_awaited(self.head)
+    pub fn pauses(&mut self) -> Option<u32> {
+        let number = self.shuttle.last_number();
+        self.shuttle.is_awaited(self.head).then(|| self.first_look.pauses(number))
+    }
+
+    /// What [`Consumer::pauses`] was asked for came after so many looks in vain.
+    #[inline(always)]
+    pub fn came_after(&mut self, in_vain: u32) {
+        self.first_look.came_after(in_vain);
     }
 
     /// Sends a message to the other side in the shuttle, behind the `pushed` messages of

@@ -132,6 +132,12 @@ impl<'a> View<'a> {
         self.there.is_some() && self.taken_after == after
     }
 
+    /// The number of the last message in it.
+    #[inline(always)]
+    pub(super) fn last_number(&self) -> u32 {
+        self.last
+    }
+
     /// The stamp of the next message, if that has come in the shuttle behind so many of the ring.
     #[inline(always)]
     pub(super) fn look(&self, after: u64) -> Option<u64> {
