@@ -5,7 +5,8 @@
 //! Who waits for an answer looks at the line in which it will come. A look before it is written takes the line away from who is about to
 //! write it, and costs about as much as the way of a message. A look long after it is time lost as well. The right moment depends on how
 //! distant the cores are, on what the other side does before it answers, and on how fast its core is at present: on one
-//! machine it wanders by factors within minutes.
+//! machine it wanders by factors within minutes. (A look at once after one's own message costs nothing: its line has not left yet. The first
+//! look here is the one after that.)
 //!
 //! # The rule
 //!
@@ -24,7 +25,7 @@
 //!
 //! Each side makes the other one later by its own pauses, and so lets it look too early: none can find out alone
 //! that fewer would do for both. So both try it at the same time, which the numbers of the messages tell: one epoch of
-//! [`EPOCHS_PER_TRIAL`] is spent with a pause less, and unless looks are early then, it stays at that.
+//! 16 is spent with a pause less, and unless looks are early then, it stays at that.
 
 /// Messages, both ways, after which what was counted is looked at: some 20 µs at the fastest.
 const EPOCH: u32 = 512;

@@ -197,7 +197,14 @@ impl Link {
         consumer.send_in_shuttle(producer.pushed(), kind, words, payload)
     }
 
-    /// Pauses before the first look for the next message, if it is likely to come in the shuttle; whether it is.
+    /// Whether the next message is likely to come in the shuttle. Who looks there before it is written takes its line away from who
+    /// writes it.
+    #[inline]
+    pub(super) fn awaits_shuttle(&self) -> bool {
+        self.consumer.as_ref().is_some_and(Consumer::awaits_shuttle)
+    }
+
+    /// Pauses before one looks again and again for the next message, if it is likely to come in the shuttle; whether it is.
     #[inline(always)]
     pub(super) fn pause_for_shuttle(&mut self) -> bool {
         let pauses = self.consumer.as_mut().and_then(Consumer::pauses);

@@ -124,14 +124,21 @@ impl Engine {
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
-        let mut incoming = self.incoming.iter().copied();
-        let answers = incoming.find(|&source| self.links[source].pause_for_shuttle());
+        let answers = match self.incoming[..] {
+            [source] => self.links[source].pause_for_shuttle().then_some(source),
+            // Of several nobody knows whose message comes first.
+            _ => {
+                if self.incoming.iter().any(|&source| self.links[source].awaits_shuttle()) {
+                    std::hint::spin_loop();
+                }
+                None
+            }
+        };
         for look in 0..=self.spins() {
             match self.try_receive_from_any(pattern, expected, buffer) {
                 Now::Received(status) => {
                     if look > 0 {
                         self.patience.learn(false);
-                        // Mostly it was that rank whose message came first.
                         if let Some(consumer) =
                             answers.and_then(|source| self.links[source].consumer.as_mut())
                         {

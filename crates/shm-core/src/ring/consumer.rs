@@ -187,12 +187,18 @@ impl<'a> Consumer<'a> {
         self.shuttle.is_here() && length <= SHORT_BYTES
     }
 
-    /// How often to pause before the first look for the next message, if that is likely to come in the shuttle: the other side has it,
-    /// and its last message came in it. Then [`Consumer::came_after`] is to be told when it has come.
+    /// Whether the other side has the shuttle, and its last message came in it: so its next one is likely to.
+    #[inline(always)]
+    pub fn awaits_shuttle(&self) -> bool {
+        self.shuttle.is_awaited(self.head)
+    }
+
+    /// How often to pause before the first look for the next message, if that is likely to come in the shuttle. Then
+    /// [`Consumer::came_after`] is to be told of looks in vain when it has come.
     #[inline(always)]
     pub fn pauses(&mut self) -> Option<u32> {
         let number = self.shuttle.last_number();
-        self.shuttle.is_awaited(self.head).then(|| self.first_look.pauses(number))
+        self.awaits_shuttle().then(|| self.first_look.pauses(number))
     }
 
     /// What [`Consumer::pauses`] was asked for came after so many looks in vain.

@@ -105,7 +105,7 @@ impl Supervisor {
             return;
         }
         // It may have been killed between saying that it leaves, telling the others, and handing the turn on.
-        if ended != Some(Ended::Code(0)) {
+        if matches!(ended, Some(Ended::Signal(..))) {
             self.job.tell_departure(Bell::notify);
         }
         if let Some(turns) = Turns::of(&self.job) {
