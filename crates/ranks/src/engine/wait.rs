@@ -124,7 +124,7 @@ impl Engine {
         expected: &Expected,
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
-        let answers = match self.incoming[..] {
+        let answerer = match self.incoming[..] {
             [source] => self.links[source].pause_for_shuttle().then_some(source),
             // Of several nobody knows whose message comes first.
             _ => {
@@ -140,7 +140,7 @@ impl Engine {
                     if look > 0 {
                         self.patience.learn(false);
                         if let Some(consumer) =
-                            answers.and_then(|source| self.links[source].consumer.as_mut())
+                            answerer.and_then(|source| self.links[source].consumer.as_mut())
                         {
                             consumer.came_after(look);
                         }
