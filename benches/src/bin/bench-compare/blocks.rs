@@ -60,10 +60,16 @@ impl Block {
     }
 }
 
+/// How many runs of a contender in a group of tests were in the state that a floor measured now is of.
+pub(crate) fn runs_in_state_of(floor: f64, blocks: &[Block], group: &str, contender: &str) -> usize {
+    let state = state(floor, floor, best_floor(blocks).min(floor));
+    let runs = blocks.iter().filter(|block| block.group == group).flat_map(|block| &block.runs);
+    runs.filter(|run| run.contender == contender && run.state == Some(state)).count()
+}
+
 /// Says of every run in which state it was, as far as the floors of all of them show.
 pub(crate) fn find_states(blocks: &mut [Block]) {
-    let runs = blocks.iter().flat_map(|block| &block.runs);
-    let best = runs.flat_map(|run| [run.before, run.after]).flatten().fold(f64::INFINITY, f64::min);
+    let best = best_floor(blocks);
     for block in blocks {
         for run in &mut block.runs {
             run.state = run.before.zip(run.after).map(|(before, after)| state(before, after, best));
@@ -71,6 +77,11 @@ pub(crate) fn find_states(blocks: &mut [Block]) {
         let is_other = |run: &Run| run.state.is_some_and(|state| state != State::Near);
         block.flagged = block.runs.iter().any(is_other);
     }
+}
+
+fn best_floor(blocks: &[Block]) -> f64 {
+    let runs = blocks.iter().flat_map(|block| &block.runs);
+    runs.flat_map(|run| [run.before, run.after]).flatten().fold(f64::INFINITY, f64::min)
 }
 
 fn state(before: f64, after: f64, best: f64) -> State {
@@ -135,6 +146,18 @@ pub(crate) mod tests {
         let [near, distant, changed] = [State::Near, State::Distant, State::Changed].map(Some);
         assert_eq!(states, [vec![distant], vec![changed, near], vec![near, near]]);
         assert_eq!(blocks.map(|block| block.flagged), [true, true, false]);
+    }
+
+    #[test]
+    fn runs_are_counted_by_the_state_that_a_floor_is_of() {
+        let mut blocks = [
+            block(&["bw"], 0, vec![run(OURS, 0.04, 0.04), run("peer", 0.04, 0.17)]),
+            block(&["bw"], 1, vec![run(OURS, 0.04, 0.05), run("peer", 0.17, 0.17)]),
+            Block { group: "other".to_owned(), ..block(&["bw"], 1, vec![run(OURS, 0.17, 0.17)]) },
+        ];
+        find_states(&mut blocks);
+        let counts = |floor| [OURS, "peer"].map(|name| runs_in_state_of(floor, &blocks, "pair", name));
+        assert_eq!((counts(0.05), counts(0.15)), ([2, 0], [0, 1]));
     }
 
     #[test]

@@ -3,10 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::blocks::State;
 use crate::contender::OURS;
 use crate::output::Better;
 use crate::results::{Entry, Key, Results};
 use crate::statistics::{self, Spread};
+
+/// Rounds that the two figures of a ratio may be apart.
+const NEIGHBOURS: usize = 2;
 
 /// Ours divided by theirs.
 #[derive(Clone, Debug)]
@@ -57,9 +61,16 @@ impl Results {
         self.ratio(self.ours(key)?, theirs)
     }
 
-    /// Of any two entries.
+    /// Of any two entries: of two figures of one round and of one state of the machine. Where the other side was in
+    /// another state in that round, its nearest round in this one counts, since states differ by more than the machine
+    /// wanders in one.
     pub(crate) fn ratio<'a>(&self, ours: &Entry, theirs: &'a Entry) -> Option<Ratio<'a>> {
-        let ratios = statistics::ratios(&ours.rounds, &theirs.rounds, self.reach);
+        let in_state = |state| {
+            let [ours, theirs] = [ours, theirs].map(|entry| self.rounds_in_state(entry, state));
+            statistics::ratios(&ours, &theirs, NEIGHBOURS)
+        };
+        let ratios: Vec<_> =
+            [Some(State::Near), Some(State::Distant), None].into_iter().flat_map(in_state).collect();
         Some(Ratio { theirs, spread: statistics::spread(&ratios)?, rounds: ratios.len() })
     }
 
@@ -202,14 +213,13 @@ mod tests {
         let results = two_states(&[(near, distant), (distant, near), (near, near), (distant, distant)]);
         assert_eq!(in_state(&results, State::Near), Some((exactly(0.5), 2)));
         assert_eq!(in_state(&results, State::Distant), Some((exactly(1.0), 2)));
-        // All rounds together pair those of the same round, whatever the states were.
         let latency = key("latency", 2, 8);
         let all = results.ratio_to_best(&latency).unwrap();
-        assert_eq!((all.spread.min, all.spread.max, all.rounds), (0.05, 10.0, 4));
+        assert_eq!((all.spread, all.rounds), (Spread { median: 0.75, min: 0.5, max: 1.0 }, 4));
     }
 
     #[test]
-    fn a_run_in_which_the_state_changed_is_in_no_state() {
+    fn a_run_in_which_the_state_changed_has_no_ratio() {
         let results = two_states(&[
             ((DISTANT, NEAR), (NEAR, NEAR)),
             ((NEAR, NEAR), (NEAR, DISTANT)),
@@ -217,7 +227,7 @@ mod tests {
         ]);
         assert_eq!(in_state(&results, State::Near), Some((exactly(0.5), 1)));
         assert_eq!(in_state(&results, State::Distant), None);
-        assert_eq!(results.ratio_to_best(&key("latency", 2, 8)).unwrap().rounds, 3);
+        assert_eq!(results.ratio_to_best(&key("latency", 2, 8)).unwrap().rounds, 1);
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn flagged(results: &Results) -> String {
     let count = |state| runs.iter().filter(|run| run.state == Some(state)).count();
     format!(
         "{} of {} runs, before and after which a cache line took more than {FLAGGED_FROM} times as long from core to core as \
-         at best, and {} in which this changed; they count in the medians",
+         at best, and {} in which this changed; all count in the medians, and those that changed in no ratio",
         count(State::Distant),
         runs.len(),
         count(State::Changed),
@@ -97,9 +97,9 @@ fn pictures(results: &Results) -> String {
 fn goals_table(results: &Results) -> String {
     let mut text = String::from(
         "## Goals\n\nRatios of ranks to the peer, medians over the rounds. A line is met if its worst size is. The machine \
-         has two states: in `distant` a cache line takes several times as long from core to core as in `near`. These \
-         columns have only ratios of runs that were both in that state, against the best peer there; `rounds` says of how \
-         many rounds the median is, at the size that has fewest.\n\n\
+         has two states: in `distant` a cache line takes several times as long from core to core as in `near`. Ratios are \
+         of two runs in one state; the columns `near` and `distant` have only those of that state, against the best peer \
+         there; `rounds` says of how many rounds the median is, at the size that has fewest.\n\n\
          | what | against | goal | reached: worst (best) | | near | rounds | distant | rounds |\n\
          |---|---|--:|--:|---|--:|--:|--:|--:|\n",
     );

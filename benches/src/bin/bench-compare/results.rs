@@ -17,9 +17,6 @@ use crate::rounds::FLOOR;
 use crate::series;
 use crate::statistics::{self, Spread};
 
-/// Rounds that two figures of the same state may be apart.
-const NEIGHBOURS: usize = 2;
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) conditions: Conditions,
@@ -34,9 +31,6 @@ pub(crate) struct Results {
     pub(crate) failures: Vec<Failure>,
     #[serde(rename = "series", with = "series")]
     pub(crate) entries: Vec<Entry>,
-    /// How many rounds the two figures of a ratio may be apart.
-    #[serde(skip)]
-    pub(crate) reach: usize,
 }
 
 /// What is known of a contender apart from its figures.
@@ -104,7 +98,6 @@ impl Results {
             verified: Vec::new(),
             failures: Vec::new(),
             entries: Vec::new(),
-            reach: 0,
         }
     }
 
@@ -152,19 +145,19 @@ impl Results {
         rounds[round] = Some(rounded(value));
     }
 
-    /// Only what was measured in this state, on both sides of a ratio. Where the other side was in another state in the
-    /// same round, its nearest round in this one counts, since states differ by more than the machine wanders in one.
+    /// Only what was measured in this state.
     pub(crate) fn in_state(&self, state: State) -> Self {
         let mut part = self.clone();
-        part.reach = NEIGHBOURS;
         for entry in &mut part.entries {
-            for round in 0..entry.rounds.len() {
-                if self.state(entry, round) != Some(state) {
-                    entry.rounds[round] = None;
-                }
-            }
+            entry.rounds = self.rounds_in_state(entry, Some(state));
         }
         part
+    }
+
+    /// An entry's figures, without those of other states. `None`: those of runs whose state is not known.
+    pub(crate) fn rounds_in_state(&self, entry: &Entry, state: Option<State>) -> Vec<Option<f64>> {
+        let is_of_it = |round| self.state(entry, round) == state;
+        entry.rounds.iter().enumerate().map(|(round, figure)| figure.filter(|_| is_of_it(round))).collect()
     }
 
     /// Of the machine while this figure was measured.
@@ -277,7 +270,6 @@ pub(crate) mod tests {
             verified: Vec::new(),
             failures: Vec::new(),
             entries: Vec::new(),
-            reach: 0,
         };
         let latency = key("latency", 2, 8);
         let rates = [(OURS, 0.1, 1000.0), ("openmpi5-default", 0.4, 200.0), ("openmpi5-ucx", 0.2, 250.0)];

@@ -2,7 +2,7 @@
 //!
 //! In a round every group of tests is run by all contenders one after the other, and who begins is another one each
 //! time: figures are compared within one group of one round, as near in time as it goes. What the machine can do is
-//! measured between all runs.
+//! measured between all runs, and who has the fewest runs in the machine's present state is the next.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -83,11 +83,11 @@ impl<'a> Rounds<'a> {
 
     fn measure_group(&mut self, group: &Group, round: usize, results: &mut Results) {
         let mut runs = Vec::new();
+        let mut left = self.order(group, round, results);
         let mut before = self.hand_off();
-        for contender in self.order(group, round, results) {
-            if self.tests_left(contender, group).is_empty() {
-                continue;
-            }
+        while let Some(contender) = next(&mut left, |contender| {
+            before.map(|floor| blocks::runs_in_state_of(floor, &results.blocks, &group.name, &contender.name))
+        }) {
             self.show(&format!("round {}: {}, {}", round + 1, group.name, contender.title));
             let begin = Instant::now();
             self.measure_contender(contender, group, round, results);
@@ -114,11 +114,16 @@ impl<'a> Rounds<'a> {
         });
     }
 
-    /// Another one begins in each round, and the peers that have been the fastest so far run directly before and after
-    /// ours: those that a ratio is most often of are the nearest in time.
+    /// Of those that have something left to run, another one begins in each round, and the peers that have been the
+    /// fastest so far run directly before and after ours: those that a ratio is most often of are the nearest in time.
     fn order(&self, group: &Group, round: usize, results: &Results) -> Vec<&'a Contender> {
-        let mut order: Vec<_> =
-            self.contenders.iter().filter(|contender| takes_part(contender, group)).collect();
+        let runs = |contender: &&Contender| {
+            takes_part(contender, group) && !self.tests_left(contender, group).is_empty()
+        };
+        let mut order: Vec<_> = self.contenders.iter().filter(runs).collect();
+        if order.is_empty() {
+            return order;
+        }
         let first = round % order.len();
         order.rotate_left(first);
         let mut fastest = results.fastest_peers(&group.tests, group.ranks);
@@ -301,6 +306,13 @@ fn beside<T>(all: Vec<T>, is_middle: impl Fn(&T) -> bool, place: impl Fn(&T) -> 
     order
 }
 
+/// Takes the one that was least often in the present state of the machine, the first of several. So in the end all have
+/// about as many runs in each state, and no median says more of the machine's states than of who ran in them.
+fn next<T>(left: &mut Vec<T>, runs_in_this_state: impl Fn(&T) -> Option<usize>) -> Option<T> {
+    let least = (0..left.len()).min_by_key(|&index| runs_in_this_state(&left[index]))?;
+    Some(left.remove(least))
+}
+
 fn takes_part(contender: &Contender, group: &Group) -> bool {
     match group.who {
         Who::Everybody => true,
@@ -343,6 +355,17 @@ mod tests {
         assert_eq!(order("oabcd", "cb"), "cobad");
         assert_eq!(order("cdoab", "bc"), "dboca");
         assert_eq!(order("dabco", "c"), "dabco");
+    }
+
+    #[test]
+    fn who_was_least_often_in_this_state_is_next() {
+        let order = |counts: &[(char, usize)]| {
+            let mut left = counts.to_vec();
+            let taken = std::iter::from_fn(|| next(&mut left, |(_, runs)| Some(*runs)));
+            taken.map(|(name, _)| name).collect::<String>()
+        };
+        assert_eq!(order(&[('a', 1), ('b', 0), ('c', 0), ('d', 2)]), "bcad");
+        assert_eq!(next(&mut vec!['a', 'b'], |_| None), Some('a'));
     }
 
     #[test]
