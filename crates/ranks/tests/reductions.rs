@@ -72,6 +72,31 @@ fn all_reduce_combines_in_rank_order_on_every_rank() {
     }
 }
 
+/// Elements of three bytes do not fill words, and those of sixteen begin where not every word does.
+#[test]
+fn elements_of_any_size_are_reduced() {
+    for ranks in RANKS {
+        spawn(ranks, |world| {
+            watch(world);
+            for length in [1, 2, 3, 4, 10, 11, 21, 22, 100, 128, 129, 682, 683] {
+                step(format!("{length} elements"));
+                let bytes = |rank: usize| vec![[rank as u8 + 1, length as u8, 7]; length];
+                let mut result = bytes(0);
+                let mix = |left: [u8; 3], right: [u8; 3]| {
+                    [0, 1, 2].map(|at| left[at].wrapping_mul(3).wrapping_add(right[at]))
+                };
+                world.all_reduce(&bytes(world.rank()), &mut result, mix).unwrap();
+                let all = (1..world.size()).fold(bytes(0)[0], |all, rank| mix(all, bytes(rank)[0]));
+                assert_eq!(result, vec![all; length]);
+                let (mine, mut sums) = (vec![world.rank() as u128 + 1; length], vec![0; length]);
+                world.all_reduce(&mine, &mut sums, Sum).unwrap();
+                assert_eq!(sums, vec![(1..=world.size() as u128).sum::<u128>(); length]);
+            }
+        })
+        .unwrap();
+    }
+}
+
 /// The first block of the result is in its place for the next round when the operation panics.
 #[test]
 fn an_all_reduce_that_panicked_leaves_nothing_to_the_next_one() {

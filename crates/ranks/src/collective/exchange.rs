@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use bytemuck::Pod;
+use shm_core::board::SLOT_LIMIT;
 use shm_core::bytes::copy_private;
 
 use super::gather::Varying;
@@ -115,6 +116,11 @@ impl World {
         collective.check_length("result", result.len(), data.len())?;
         let part = size_of_val(data) / self.size();
         let (data, result) = (bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
+        if self.size() == 2 && part <= SLOT_LIMIT {
+            let shown = &data[usize::from(self.rank() == 0) * part..][..part];
+            let own = &data[self.rank() * part..][..part];
+            return collective.swap(shown, own, result);
+        }
         match Rounds::new(&collective, collective.exchanged_bytes(), part) {
             Some(rounds) if self.size() > 1 => collective.exchange_parts(rounds, data, result, part),
             _ => collective.exchange_long_parts(data, result, part),

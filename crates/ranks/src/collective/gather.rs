@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytemuck::Pod;
-use shm_core::board::INLINE_BYTES;
+use shm_core::board::{INLINE_BYTES, SLOT_LIMIT};
 use shm_core::bytes::copy_private;
 
 use super::{Collective, Kind, pieces};
@@ -105,11 +105,15 @@ impl World {
     pub fn all_gather<T: Pod>(&self, data: &[T], result: &mut [T]) -> Result<()> {
         let collective = Collective::new::<T>(self, Kind::AllGather, None, size_of_val(data))?;
         collective.check_length("result", result.len(), data.len() * self.size())?;
-        if size_of_val(data) <= INLINE_BYTES {
-            return collective.collect_short(bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
+        let (mine, all) = (bytemuck::cast_slice(data), bytemuck::cast_slice_mut(result));
+        if self.size() == 2 && mine.len() <= SLOT_LIMIT {
+            return collective.swap(mine, mine, all);
+        }
+        if mine.len() <= INLINE_BYTES {
+            return collective.collect_short(mine, all);
         }
         let parts = Parts::Equal(size_of_val(data));
-        collective.collect(Own::Shown(bytemuck::cast_slice(data)), bytemuck::cast_slice_mut(result), parts)
+        collective.collect(Own::Shown(mine), all, parts)
     }
 
     /// Collects `data` of all ranks on every rank, where every rank may have another number of elements. Blocks

@@ -78,6 +78,20 @@ impl Collective<'_> {
         Ok(())
     }
 
+    /// A whole round of two ranks: shows `mine`, and puts `own` and as much of the other one's into `both`, in the order of the
+    /// ranks.
+    pub(super) fn swap(&self, mine: &[u8], own: &[u8], both: &mut [u8]) -> Result<()> {
+        self.show(mine)?;
+        let (first, second) = both.split_at_mut(own.len());
+        let (other, kept, taken) =
+            if self.world.rank() == 0 { (1, first, second) } else { (0, second, first) };
+        // While the other one writes.
+        copy_private(own, kept);
+        self.hear(other)?;
+        self.read(other, 0, taken)?;
+        self.leave()
+    }
+
     /// [`Collective::show`] of what this rank puts into `kept` as well.
     pub(crate) fn show_and_keep(&self, payload: &[u8], kept: &mut [u8]) -> Result<()> {
         let together = payload.len() >= KEPT_AT_ONCE_BYTES
@@ -167,6 +181,16 @@ impl Collective<'_> {
         match engine.board.read(rank, offset, buffer) {
             Ok(()) => Ok(()),
             Err(Nonsense) => Err(self.nonsense(&mut engine, rank, offset, buffer.len())),
+        }
+    }
+
+    /// [`Collective::read`] of all that `rank` shows in its slot.
+    #[inline]
+    pub(crate) fn read_all(&self, rank: usize, buffer: &mut [u8]) -> Result<()> {
+        let mut engine = self.world.engine.borrow_mut();
+        match engine.board.read_slot(rank, buffer) {
+            Ok(()) => Ok(()),
+            Err(Nonsense) => Err(self.nonsense(&mut engine, rank, 0, buffer.len())),
         }
     }
 
