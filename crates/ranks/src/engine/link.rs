@@ -153,6 +153,8 @@ pub(crate) struct Link {
     kept_chunks: usize,
     /// Charges of all eager messages sent.
     pub(crate) charged: u64,
+    /// Payload bytes of the last blocking send that took the short way.
+    pub(super) last_sent: u32,
     /// Charges that the receiver has released, as last seen.
     pub(crate) released_seen: u64,
     /// Charges of the eager messages from the other rank that have been matched ...
@@ -178,6 +180,7 @@ impl Link {
             inflows: HashMap::default(),
             kept_chunks: 0,
             charged: 0,
+            last_sent: 0,
             released_seen: 0,
             released: 0,
             released_published: 0,
@@ -210,6 +213,14 @@ impl Link {
         let pauses = self.consumer.as_mut().and_then(Consumer::pauses);
         (0..pauses.unwrap_or(0)).for_each(|_| std::hint::spin_loop());
         pauses.is_some()
+    }
+
+    /// While one waits for an answer, from the other rank or from `any`: gets ready to answer it with as much as was sent last.
+    #[inline(always)]
+    pub(super) fn prepare_payload(&mut self, any: bool) {
+        if let Some(producer) = &self.producer {
+            producer.prepare_payload(self.last_sent as usize, any);
+        }
     }
 
     /// The memory of the other rank, which is `other`, if this one can reach it.

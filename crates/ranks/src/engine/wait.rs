@@ -94,6 +94,9 @@ impl Engine {
     #[inline(never)]
     fn look_out_for(&mut self, source: usize) -> std::result::Result<(), Option<Box<Error>>> {
         let is_answer = self.links[source].pause_for_shuttle();
+        if !is_answer {
+            self.links[source].prepare_payload(false);
+        }
         for look in 0..self.spins() {
             let link = &mut self.links[source];
             let Some(consumer) = &mut link.consumer else { return Err(None) };
@@ -125,7 +128,13 @@ impl Engine {
         buffer: &mut [u8],
     ) -> Result<Option<Status>> {
         let answerer = match self.incoming[..] {
-            [source] => self.links[source].pause_for_shuttle().then_some(source),
+            [source] => {
+                let is_answer = self.links[source].pause_for_shuttle();
+                if !is_answer {
+                    self.links[source].prepare_payload(true);
+                }
+                is_answer.then_some(source)
+            }
             // Of several nobody knows whose message comes first.
             _ => {
                 if self.incoming.iter().any(|&source| self.links[source].awaits_shuttle()) {

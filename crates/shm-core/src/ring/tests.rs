@@ -109,7 +109,10 @@ proptest! {
                     prop_assert!(producer.has_room_for(8), "no room in an empty ring");
                 }
                 Step::LookForNothing => {}
-                Step::Prepare => producer.prepare(),
+                Step::Prepare => {
+                    producer.prepare();
+                    producer.prepare_payload(500, false);
+                }
                 Step::AskForRoom(messages) => {
                     if producer.has_room_for(messages) {
                         for _ in 0..messages {
