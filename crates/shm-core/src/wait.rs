@@ -382,6 +382,9 @@ pub fn wait_until<T, E>(
     }
 }
 
+/// So many yields are many: where two processes share a processor they take 50 µs (a switch takes 1.4 to 1.7), beside others much longer.
+const OFTEN: u32 = 32;
+
 /// How long a waiter stays on the processor before it parks: it spins, then yields, both bounded.
 ///
 /// Spinning pays only while the peer runs on another core; yielding lets it run on this one. Measured for a
@@ -463,6 +466,12 @@ impl Backoff {
     #[inline]
     pub fn has_yielded(&self) -> bool {
         self.yielded > 0
+    }
+
+    /// Whether others had many chances to run since the last progress: where they need long, this takes long.
+    #[inline]
+    pub fn has_yielded_often(&self) -> bool {
+        self.yielded >= OFTEN
     }
 
     /// Whether there has been a yield since the back-off was made.

@@ -215,3 +215,12 @@ fn ticks() -> u64 {
     let (_, fields) = stat.rsplit_once(')').unwrap();
     fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
+
+#[test]
+fn many_yields_show_until_there_is_progress() {
+    let mut backoff = Backoff::sharing(0, 100);
+    let often = |backoff: &mut Backoff| backoff.snooze() && backoff.has_yielded_often();
+    assert_eq!((0..40).position(|_| often(&mut backoff)), Some(31));
+    backoff.reset();
+    assert!(!often(&mut backoff));
+}

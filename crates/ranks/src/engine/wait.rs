@@ -200,6 +200,10 @@ impl Engine {
                         && self.snooze(&mut backoff, &mut looks, &blocked) =>
                 {
                     in_vain |= backoff.has_yielded();
+                    if backoff.has_yielded_often() {
+                        // On a busy machine it takes seconds to come to sleep, and who looks for hangs is to know of this one.
+                        published.get_or_insert_with(|| self.publish(&blocked));
+                    }
                 }
                 Ok(false) => {
                     in_vain = true;
