@@ -72,6 +72,17 @@ fn all_reduce_combines_in_rank_order_on_every_rank() {
     }
 }
 
+/// Adds elements that are several words each.
+fn add_groups<const WORDS: usize>(world: &World, length: usize)
+where
+    [u64; WORDS]: bytemuck::Pod,
+{
+    let mut sums = vec![[0; WORDS]; length];
+    let add = |left: [u64; WORDS], right: [u64; WORDS]| std::array::from_fn(|at| left[at] + right[at]);
+    world.all_reduce(&vec![[world.rank() as u64 + 1; WORDS]; length], &mut sums, add).unwrap();
+    assert_eq!(sums, vec![[(1..=world.size() as u64).sum(); WORDS]; length]);
+}
+
 /// Elements of three bytes do not fill words, and those of sixteen begin where not every word does.
 #[test]
 fn elements_of_any_size_are_reduced() {
@@ -91,6 +102,12 @@ fn elements_of_any_size_are_reduced() {
                 let (mine, mut sums) = (vec![world.rank() as u128 + 1; length], vec![0; length]);
                 world.all_reduce(&mine, &mut sums, Sum).unwrap();
                 assert_eq!(sums, vec![(1..=world.size() as u128).sum::<u128>(); length]);
+                // What is kept for such a sum is not a multiple of the elements that follow.
+                let mut sums = vec![0; 2 * length + 299];
+                world.all_reduce(&vec![1u64; 2 * length + 299], &mut sums, Sum).unwrap();
+                assert_eq!(sums, vec![world.size() as u64; 2 * length + 299]);
+                add_groups::<2>(world, length);
+                add_groups::<8>(world, length);
             }
         })
         .unwrap();

@@ -172,8 +172,8 @@ const LONG_READS_PER_LOOK: u32 = 8;
 /// 0.249, 0.210 and 0.232; broadcasts of 8 and 128 bytes 0.168, 0.172 and 0.183, 0.199, 0.182 and 0.194; all_reduce 0.247, 0.257 and 0.282,
 /// 0.438, 0.444 and 0.461; all_gather of 8 bytes 0.257, 0.259 and 0.286.
 const FAR_PAUSES: u32 = 2;
-/// Of slots whole pairs of lines are prepared, though only one may be written. Of 64 bytes, one line of a pair and both, near and distant:
-/// all_reduce and barrier together 0.189 and 0.153 µs (0.177 without), all_gather and barrier 0.506 and 0.481 (0.530).
+/// Of slots whole pairs of lines are prepared, though only one may be written. 64 bytes, not prepared, one line of a pair, and both: all_reduce
+/// and barrier together between near cores 0.177, 0.189 and 0.153 µs, all_gather and barrier between distant ones 0.530, 0.506 and 0.481.
 const PAIR_BYTES: usize = 2 * LINE_BYTES;
 /// Lines prepared between two looks: they take about as long as the pause.
 const PREPARED_AT_ONCE: usize = 16 * LINE_BYTES;
@@ -351,7 +351,7 @@ impl<'a> Board<'a> {
     }
 
     /// Whether the next round is likely to have payload in its slot: it comes as many rounds after the last one as that came
-    /// after the one before. Its lines are brought back before they are written then, since stores to several of them wait
+    /// after the one before, up to three. Its lines are brought back before they are written then, since stores to several of them wait
     /// one after the other. 2 ranks on a Zen 4 machine, µs for both together, without and with: all_reduce and barrier, 128 bytes
     /// near 0.187 and 0.162, distant 0.543 and 0.479, 512 bytes near 0.210 and 0.188, distant 0.608 and 0.520; all_gather and barrier,
     /// 512 bytes near 0.194 and 0.189, distant 0.605 and 0.503.
@@ -366,7 +366,7 @@ impl<'a> Board<'a> {
         // Lines that are written past the caches are best in none.
         let prepared = match length {
             _ if self.streams(length) => 0,
-            ..=SLOT_LIMIT => length.next_multiple_of(PAIR_BYTES),
+            ..=SLOT_LIMIT => length.next_multiple_of(PAIR_BYTES).min(SLOT_LIMIT),
             _ => length,
         };
         self.ahead.gap = self.round - self.ahead.shown;

@@ -55,6 +55,7 @@ fn converse(messages: u32, looks_from: u32, payload: fn(u32) -> Vec<u8>) {
             for number in 1..=messages {
                 if number >= looks_from {
                     producer.prepare();
+                    producer.prepare_payload(300, false);
                 }
                 push(&mut producer, number, &payload(number));
             }

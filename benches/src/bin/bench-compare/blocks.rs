@@ -62,9 +62,13 @@ impl Block {
 
 /// How many runs of a contender in a group of tests were in the state that a floor measured now is of.
 pub(crate) fn runs_in_state_of(floor: f64, blocks: &[Block], group: &str, contender: &str) -> usize {
-    let state = state(floor, floor, best_floor(blocks).min(floor));
+    let best = best_floor(blocks).min(floor);
+    let now = state(floor, floor, best);
     let runs = blocks.iter().filter(|block| block.group == group).flat_map(|block| &block.runs);
-    runs.filter(|run| run.contender == contender && run.state == Some(state)).count()
+    let is_in_it = |run: &&Run| {
+        run.before.zip(run.after).is_some_and(|(before, after)| state(before, after, best) == now)
+    };
+    runs.filter(|run| run.contender == contender).filter(is_in_it).count()
 }
 
 /// Says of every run in which state it was, as far as the floors of all of them show.
@@ -150,14 +154,15 @@ pub(crate) mod tests {
 
     #[test]
     fn runs_are_counted_by_the_state_that_a_floor_is_of() {
-        let mut blocks = [
+        let blocks = [
             block(&["bw"], 0, vec![run(OURS, 0.04, 0.04), run("peer", 0.04, 0.17)]),
             block(&["bw"], 1, vec![run(OURS, 0.04, 0.05), run("peer", 0.17, 0.17)]),
             Block { group: "other".to_owned(), ..block(&["bw"], 1, vec![run(OURS, 0.17, 0.17)]) },
         ];
-        find_states(&mut blocks);
         let counts = |floor| [OURS, "peer"].map(|name| runs_in_state_of(floor, &blocks, "pair", name));
         assert_eq!((counts(0.05), counts(0.15)), ([2, 0], [0, 1]));
+        // The best so far: all others were distant.
+        assert_eq!(counts(0.01), [0, 0]);
     }
 
     #[test]

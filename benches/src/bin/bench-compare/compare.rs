@@ -44,9 +44,10 @@ impl Results {
             .filter_map(move |contestant| self.entry(&contestant.name, key))
     }
 
-    /// The best over all configurations of all peers, by the median over rounds.
+    /// The best over all configurations of all peers: the one to which ours has the worst ratio, so that no peer is preferred for
+    /// having met the better state of the machine more often. By the median where there is no ratio.
     pub(crate) fn best_peer<'a>(&'a self, key: &'a Key) -> Option<&'a Entry> {
-        best(self.theirs(key))
+        self.ratio_to_best(key).map(|ratio| ratio.theirs).or_else(|| best(self.theirs(key)))
     }
 
     /// The best of one peer, over its configurations.
@@ -65,9 +66,9 @@ impl Results {
     /// another state in that round, its nearest round in this one counts, since states differ by more than the machine
     /// wanders in one.
     pub(crate) fn ratio<'a>(&self, ours: &Entry, theirs: &'a Entry) -> Option<Ratio<'a>> {
-        let in_state = |state| {
+        let in_state = |state: Option<State>| {
             let [ours, theirs] = [ours, theirs].map(|entry| self.rounds_in_state(entry, state));
-            statistics::ratios(&ours, &theirs, NEIGHBOURS)
+            statistics::ratios(&ours, &theirs, if state.is_some() { NEIGHBOURS } else { 0 })
         };
         let ratios: Vec<_> =
             [Some(State::Near), Some(State::Distant), None].into_iter().flat_map(in_state).collect();
@@ -75,7 +76,12 @@ impl Results {
     }
 
     pub(crate) fn ratio_to_best<'a>(&'a self, key: &'a Key) -> Option<Ratio<'a>> {
-        self.ratio_to(key, self.best_peer(key)?)
+        self.worst_ratio(key, self.theirs(key))
+    }
+
+    fn worst_ratio<'a>(&'a self, key: &Key, theirs: impl Iterator<Item = &'a Entry>) -> Option<Ratio<'a>> {
+        let ratios = theirs.filter_map(|entry| self.ratio_to(key, entry));
+        ratios.min_by(|left, right| left.times_as_fast().total_cmp(&right.times_as_fast()))
     }
 
     /// Those that are the best of all peers in at least one line of these tests, those that are so in most lines first.
@@ -96,7 +102,7 @@ impl Results {
     pub(crate) fn ratio_to_open_mpi<'a>(&'a self, key: &'a Key) -> Option<Ratio<'a>> {
         let defaults = ["openmpi4-default", "openmpi5-default"];
         let entries = self.theirs(key).filter(|entry| defaults.contains(&entry.contender.as_str()));
-        self.ratio_to(key, best(entries)?)
+        self.worst_ratio(key, entries)
     }
 
     /// What was measured of `test` with `ranks`: the sizes in ascending order.

@@ -70,6 +70,8 @@ pub(crate) struct Reached {
     pub(crate) best: f64,
     /// That each of them rests on, at least.
     pub(crate) rounds: usize,
+    /// Entries that both sides measured, but never in one state of the machine.
+    pub(crate) without_ratio: usize,
 }
 
 impl Outcome {
@@ -77,11 +79,14 @@ impl Outcome {
         self.reached.map_or(0, |reached| reached.rounds)
     }
 
+    /// `None` where that cannot be said.
     pub(crate) fn is_met(&self) -> Option<bool> {
-        self.reached.map(|reached| match self.limit {
+        let reached = self.reached?;
+        let is_met = match self.limit {
             AtMost(limit) => reached.worst <= limit,
             AtLeast(limit) => reached.worst >= limit,
-        })
+        };
+        (!is_met || reached.without_ratio == 0).then_some(is_met)
     }
 }
 
@@ -93,11 +98,13 @@ pub(crate) fn outcomes(results: &Results) -> Vec<Outcome> {
 
 fn of_goal(results: &Results, goal: &Goal) -> [Outcome; 2] {
     let keys = keys(results, goal);
+    let measured =
+        keys.iter().filter(|key| results.ours(key).is_some() && results.theirs(key).next().is_some()).count();
     let line = |against, limit, ratios: Vec<Ratio<'_>>| Outcome {
         what: goal.what.to_owned(),
         against,
         limit,
-        reached: reached(limit, &ratios),
+        reached: reached(limit, &ratios, measured),
     };
     let to_open_mpi = keys.iter().filter_map(|key| results.ratio_to_open_mpi(key)).collect();
     let to_best = keys.iter().filter_map(|key| results.ratio_to_best(key)).collect();
@@ -117,14 +124,17 @@ fn keys(results: &Results, goal: &Goal) -> Vec<Key> {
     goal.ranks.iter().flat_map(of_ranks).collect()
 }
 
-fn reached(limit: Limit, ratios: &[Ratio<'_>]) -> Option<Reached> {
+/// Of the ratios of as many entries as were `measured`.
+fn reached(limit: Limit, ratios: &[Ratio<'_>], measured: usize) -> Option<Reached> {
     let medians: Vec<_> = ratios.iter().map(|ratio| ratio.spread.median).collect();
     let spread = statistics::spread(&medians)?;
     let rounds = ratios.iter().map(|ratio| ratio.rounds).min()?;
-    Some(match limit {
-        AtMost(_) => Reached { worst: spread.max, best: spread.min, rounds },
-        AtLeast(_) => Reached { worst: spread.min, best: spread.max, rounds },
-    })
+    let without_ratio = measured.saturating_sub(ratios.len());
+    let (worst, best) = match limit {
+        AtMost(_) => (spread.max, spread.min),
+        AtLeast(_) => (spread.min, spread.max),
+    };
+    Some(Reached { worst, best, rounds, without_ratio })
 }
 
 /// Those that compare ours with itself, with the machine's limits or with nothing.
@@ -132,7 +142,7 @@ fn own_goals(results: &Results) -> Vec<Outcome> {
     let key = |test: &str, ranks, size| Key { test: test.to_owned(), ranks, size };
     let against = |what: &str, against, limit, ours: Option<&Entry>, other: Option<&Entry>| {
         let ratio = ours.zip(other).and_then(|(ours, other)| results.ratio(ours, other));
-        Outcome { what: what.to_owned(), against, limit, reached: reached(limit, ratio.as_slice()) }
+        Outcome { what: what.to_owned(), against, limit, reached: reached(limit, ratio.as_slice(), 1) }
     };
     let latency = results.ours(&key("latency", 2, 8));
     let any_latency = results.ours(&key("any-latency", 2, 8));
@@ -172,7 +182,7 @@ fn own_goals(results: &Results) -> Vec<Outcome> {
         let percent = results.ours(&key(what, 2, 0)).and_then(|entry| Some((entry.spread()?.median, entry)));
         let reached = percent.map(|(percent, entry)| {
             let rounds = entry.rounds.iter().flatten().count();
-            Reached { worst: percent, best: percent, rounds }
+            Reached { worst: percent, best: percent, rounds, without_ratio: 0 }
         });
         outcomes.push(Outcome { what: what.to_owned(), against: "% of a core", limit: AtMost(0.1), reached });
     }
@@ -206,9 +216,20 @@ mod tests {
         let ratio =
             |median, rounds| Ratio { theirs, spread: Spread { median, min: median, max: median }, rounds };
         let ratios = [ratio(0.5, 3), ratio(2.0, 2)];
-        assert_eq!(reached(AtMost(1.0), &ratios), Some(Reached { worst: 2.0, best: 0.5, rounds: 2 }));
-        assert_eq!(reached(AtLeast(1.0), &ratios), Some(Reached { worst: 0.5, best: 2.0, rounds: 2 }));
-        assert_eq!(reached(AtLeast(1.0), &[]), None);
+        let figures = Reached { worst: 2.0, best: 0.5, rounds: 2, without_ratio: 0 };
+        assert_eq!(reached(AtMost(1.0), &ratios, 2), Some(figures));
+        assert_eq!(reached(AtLeast(1.0), &ratios, 2), Some(Reached { worst: 0.5, best: 2.0, ..figures }));
+        assert_eq!(reached(AtLeast(1.0), &[], 2), None);
+    }
+
+    #[test]
+    fn a_size_without_a_ratio_leaves_open_whether_a_goal_is_met() {
+        let figures = Reached { worst: 2.0, best: 0.5, rounds: 2, without_ratio: 1 };
+        let is_met = |limit, without_ratio| {
+            let (what, reached) = (String::new(), Some(Reached { without_ratio, ..figures }));
+            Outcome { what, against: "", limit: AtMost(limit), reached }.is_met()
+        };
+        assert_eq!([is_met(3.0, 0), is_met(3.0, 1), is_met(1.0, 1)], [Some(true), None, Some(false)]);
     }
 
     #[test]

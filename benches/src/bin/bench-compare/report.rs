@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::blocks::{FLAGGED_FROM, State};
 use crate::contender::{OURS, peer_title};
-use crate::goals::{self, Limit, Outcome};
+use crate::goals::{self, Limit, Outcome, Reached};
 use crate::output::Better;
 use crate::plan::START_UP;
 use crate::plot;
@@ -137,8 +137,14 @@ fn limit(limit: Limit) -> String {
 fn reached(outcome: &Outcome) -> String {
     match outcome.reached {
         None => "not measured".to_owned(),
-        Some(reached) if reached.worst == reached.best => figure(reached.worst),
-        Some(reached) => format!("{} ({})", figure(reached.worst), figure(reached.best)),
+        Some(Reached { worst, best, without_ratio, .. }) => {
+            let range =
+                if worst == best { figure(worst) } else { format!("{} ({})", figure(worst), figure(best)) };
+            match without_ratio {
+                0 => range,
+                sizes => format!("{range}, {sizes} more without a ratio"),
+            }
+        }
     }
 }
 

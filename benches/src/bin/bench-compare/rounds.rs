@@ -298,7 +298,10 @@ fn seconds_since(begin: Instant) -> f64 {
 fn beside<T>(all: Vec<T>, is_middle: impl Fn(&T) -> bool, place: impl Fn(&T) -> Option<usize>) -> Vec<T> {
     let (mut chosen, mut order): (Vec<T>, Vec<T>) = all.into_iter().partition(|one| place(one).is_some());
     chosen.sort_by_key(&place);
-    let Some(middle) = order.iter().position(is_middle) else { return order };
+    let Some(middle) = order.iter().position(is_middle) else {
+        chosen.append(&mut order);
+        return chosen;
+    };
     let mut chosen = chosen.into_iter();
     let before = chosen.next();
     order.splice(middle + 1..middle + 1, chosen);
@@ -366,6 +369,11 @@ mod tests {
         };
         assert_eq!(order(&[('a', 1), ('b', 0), ('c', 0), ('d', 2)]), "bcad");
         assert_eq!(next(&mut vec!['a', 'b'], |_| None), Some('a'));
+    }
+
+    #[test]
+    fn without_ours_all_the_others_run() {
+        assert_eq!(order("abcd", "cb"), "cbad");
     }
 
     #[test]

@@ -333,11 +333,12 @@ impl Collective<'_> {
         let words = if is_short {
             &mut line[..]
         } else {
+            const SLOT_WORDS: usize = SLOT_LIMIT / size_of::<u64>();
             kept = std::mem::take(&mut self.world.engine.borrow_mut().scratch);
-            if kept.len() < SLOT_LIMIT / size_of::<u64>() {
-                kept.resize(SLOT_LIMIT / size_of::<u64>(), 0);
+            if kept.len() < SLOT_WORDS {
+                kept.resize(SLOT_WORDS, 0);
             }
-            &mut kept[..]
+            &mut kept[..SLOT_WORDS]
         };
         let theirs = &mut bytemuck::cast_slice_mut(words)[..data.len()];
         self.read_all(other, bytemuck::cast_slice_mut(theirs))?;

@@ -16,8 +16,8 @@ use crate::sync::Ordering;
 /// Long messages are not spread over more than about this, which both cores' nearest caches hold beside the user's data: windows
 /// of 1 KiB reached 12.8 GB/s, and 10.8 over 20 KiB.
 const SPREAD_BYTES: usize = 16 << 10;
-/// For payload from this length on, and from what does not fit into a cell's first line between distant cores, a producer that waits takes
-/// possession of the next cell's lines, as many as the last message had and the first one not: a consumer looks there. One line too
+/// For payload from this length on, and from what does not fit into a cell's first line where one waits for a distant core alone, a producer
+/// that waits takes possession of the next cell's lines, as many as the last message had and the first one not: a consumer looks there. One line too
 /// many or too few loses: 256 bytes 0.063 with four lines, 0.107 with two, 0.080 µs with sixteen. Half round trips, 45 alternating rounds on
 /// near cores of a Zen 4 machine and 15 on distant ones, without and with, µs:
 ///
