@@ -141,6 +141,7 @@ impl Engine {
         if let Lending::Done = outcome {
             let link = &mut self.links[destination];
             link.charged += charge(envelope.length);
+            link.last_sent = payload.len() as u32;
             link.wake();
             self.short_ways = self.short_ways.wrapping_add(1);
         }

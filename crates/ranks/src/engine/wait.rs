@@ -95,7 +95,7 @@ impl Engine {
     fn look_out_for(&mut self, source: usize) -> std::result::Result<(), Option<Box<Error>>> {
         let is_answer = self.links[source].pause_for_shuttle();
         if !is_answer {
-            self.links[source].prepare_payload(false);
+            self.links[source].prepare_for_answer(false);
         }
         for look in 0..self.spins() {
             let link = &mut self.links[source];
@@ -131,7 +131,7 @@ impl Engine {
             [source] => {
                 let is_answer = self.links[source].pause_for_shuttle();
                 if !is_answer {
-                    self.links[source].prepare_payload(true);
+                    self.links[source].prepare_for_answer(true);
                 }
                 is_answer.then_some(source)
             }
