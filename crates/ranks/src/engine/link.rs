@@ -160,7 +160,8 @@ pub(crate) struct Link {
     kept_chunks: usize,
     /// Charges of all eager messages sent.
     pub(crate) charged: u64,
-    /// Payload bytes of the last blocking send that went out at once, if no answer has been waited for since.
+    /// Payload bytes of the last message that went out at once, if no answer has been waited for since; non-blocking ones through
+    /// the ring do not say it.
     pub(super) last_sent: u32,
     /// Charges that the receiver has released, as last seen.
     pub(crate) released_seen: u64,
