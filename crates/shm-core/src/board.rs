@@ -551,26 +551,6 @@ impl<'a> Board<'a> {
         Ok(())
     }
 
-    /// [`Board::read`] of all that `other` shows in its slot: more than [`INLINE_BYTES`], and not more than [`SLOT_LIMIT`].
-    ///
-    /// # Errors
-    ///
-    /// If it shows another number of bytes, or not in its slot.
-    #[inline]
-    pub fn read_slot(&mut self, other: usize, buffer: &mut [u8]) -> Result<(), Nonsense> {
-        if buffer.len() >= STREAMED_FROM_BYTES {
-            self.count_long_read(other);
-        }
-        let Seat { place, buffer: theirs } = self.others[other].seat;
-        let extent = place.cell(self.round).extent.load(Ordering::Relaxed);
-        let is_in_slot = (INLINE_BYTES + 1..=SLOT_LIMIT).contains(&buffer.len());
-        if extent as u32 as usize != buffer.len() || !is_in_slot {
-            return Err(Nonsense);
-        }
-        theirs.copy_out(slot(self.round) * SLOT_BYTES, buffer);
-        Ok(())
-    }
-
     /// Looks at the distance now and then.
     #[inline]
     fn count_long_read(&mut self, other: usize) {

@@ -129,7 +129,7 @@ impl World {
             collective.combine_short(data, result, &operation, self.size())?;
             return collective.leave();
         }
-        if self.size() == 2 && fills_slot(data) && !combines_for_all {
+        if self.size() == 2 && size_of_val(data) <= SLOT_LIMIT && !combines_for_all {
             return collective.combine_pair(data, result, &operation);
         }
         let most = collective.exchanged_bytes();
@@ -199,14 +199,6 @@ fn element_pieces<T>(elements: usize, most: usize) -> impl Iterator<Item = Range
 #[inline]
 fn fits_cell<T: Pod>(data: &[T]) -> bool {
     size_of_val(data) <= INLINE_BYTES && bytemuck::try_cast_slice::<u64, T>(&[0; INLINE_WORDS]).is_ok()
-}
-
-/// Whether all elements lie in a slot of the board, and may be combined where words are.
-#[inline]
-fn fills_slot<T: Pod>(data: &[T]) -> bool {
-    let line_bytes = LINE_WORDS * size_of::<u64>();
-    let fit_words = align_of::<T>() <= align_of::<u64>() && line_bytes.is_multiple_of(size_of::<T>().max(1));
-    fit_words && (INLINE_BYTES + 1..=SLOT_LIMIT).contains(&size_of_val(data))
 }
 
 /// Whether not even one element can be shown in a round of at most `most` bytes.
@@ -317,7 +309,7 @@ impl Collective<'_> {
         Ok(())
     }
 
-    /// [`World::all_reduce`] of elements that lie in a slot, by two ranks.
+    /// [`World::all_reduce`] of elements that fit into a slot, by two ranks.
     fn combine_pair<T: Pod>(
         &self,
         data: &[T],
@@ -325,27 +317,14 @@ impl Collective<'_> {
         operation: &impl Reduction<T>,
     ) -> Result<()> {
         self.show(bytemuck::cast_slice(data))?;
-        let me = self.world.rank();
-        let other = usize::from(me == 0);
-        self.hear(other)?;
-        let (mut line, mut kept) = ([0u64; LINE_WORDS], Vec::new());
-        let is_short = size_of_val(data) <= size_of_val(&line);
-        let words = if is_short {
-            &mut line[..]
-        } else {
-            const SLOT_WORDS: usize = SLOT_LIMIT / size_of::<u64>();
+        self.hear(usize::from(self.world.rank() == 0))?;
+        let (mut line, mut kept, mut heap) = ([0u64; LINE_WORDS], Vec::new(), Vec::new());
+        if size_of_val(data) > size_of_val(&line) {
             kept = std::mem::take(&mut self.world.engine.borrow_mut().scratch);
-            if kept.len() < SLOT_WORDS {
-                kept.resize(SLOT_WORDS, 0);
-            }
-            &mut kept[..SLOT_WORDS]
-        };
-        let theirs = &mut bytemuck::cast_slice_mut(words)[..data.len()];
-        self.read_all(other, bytemuck::cast_slice_mut(theirs))?;
-        let (first, next) = if me == 0 { (data, &*theirs) } else { (&*theirs, data) };
-        // One call for both ranks: see `combine_block`.
-        operation.combine_into(result, first, next);
-        if !is_short {
+        }
+        let theirs = &mut scratch(data.len(), (&mut line, &mut kept), &mut heap)[..data.len()];
+        self.combine_block(data, result, theirs, (2, |_| 0), operation)?;
+        if !kept.is_empty() {
             self.world.engine.borrow_mut().scratch = kept;
         }
         self.leave()

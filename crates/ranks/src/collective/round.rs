@@ -184,16 +184,6 @@ impl Collective<'_> {
         }
     }
 
-    /// [`Collective::read`] of all that `rank` shows in its slot.
-    #[inline]
-    pub(crate) fn read_all(&self, rank: usize, buffer: &mut [u8]) -> Result<()> {
-        let mut engine = self.world.engine.borrow_mut();
-        match engine.board.read_slot(rank, buffer) {
-            Ok(()) => Ok(()),
-            Err(Nonsense) => Err(self.nonsense(&mut engine, rank, 0, buffer.len())),
-        }
-    }
-
     /// [`Collective::read`], while some of `next` is written already, which has to be what this rank shows in the next
     /// round; nothing, if it shows nothing.
     #[inline]

@@ -31,25 +31,6 @@ fn short_payload_of_every_length_arrives_in_one_part_and_in_two() {
 }
 
 #[test]
-fn a_whole_slot_is_read_if_it_is_one() {
-    for length in [0, 1, INLINE_BYTES, INLINE_BYTES + 1, LINE_BYTES + 1, SLOT_LIMIT] {
-        let payload: Vec<u8> = (0..length).map(|at| at as u8).collect();
-        round_of_two(
-            |one| one.show([1, 1], [&payload, &[]]),
-            |other| {
-                assert!(other.has_shown(0));
-                let mut found = vec![0; length];
-                let is_in_slot = length > INLINE_BYTES;
-                assert_eq!(other.read_slot(0, &mut found), if is_in_slot { Ok(()) } else { Err(Nonsense) });
-                assert!(!is_in_slot || found == payload);
-                found.push(0);
-                assert_eq!(other.read_slot(0, &mut found), Err(Nonsense), "there are {length} bytes");
-            },
-        );
-    }
-}
-
-#[test]
 fn a_slot_is_expected_as_many_rounds_later_as_the_last_time() {
     let expected_after = |lengths: &[usize]| {
         let mut found = Vec::new();
