@@ -28,6 +28,7 @@ enum unit { MICROSECONDS, MEGABYTES_PER_SECOND };
 
 /* How long a buffer is, in sizes. */
 enum parts {
+    NOTHING, /* there is none: what is sent lies where the others receive */
     ONE,
     ONE_PER_RANK,
 };
@@ -62,11 +63,12 @@ struct bench {
     MPI_Request *requests; /* room for two windows */
     size_t size;           /* bytes per message */
     size_t stride; /* from one message of a window to the next in the buffers: 0, as OSU does, but where content is
-                      verified */
+                      verified, or in use */
     unsigned char *data;   /* what is sent */
     unsigned char *buffer; /* what is received */
     size_t data_length;
     size_t buffer_length;
+    bool in_use;    /* what is sent is written before each call, and what is received is read after it */
     double entered; /* when this rank entered the barrier that is verified, see now() */
 };
 
@@ -106,6 +108,7 @@ struct arguments {
     enum format format;
     double milliseconds;
     size_t window;
+    bool in_use; /* write all that is sent before each call, and read all that was received after it; both are timed, too */
     bool check;
     bool init; /* only initialize and finalize */
 };
@@ -114,7 +117,7 @@ static void usage(const char *problem, const char *value) {
     fprintf(stderr,
             "ranks_bench: %s: %s\n"
             "usage: ranks_bench TEST[,TEST...] [--sizes 8,4096] [--format table|json] [--milliseconds 20]\n"
-            "                   [--window 64] [--check]\n"
+            "                   [--window 64] [--in-use] [--check]\n"
             "       ranks_bench init\n"
             "tests: latency, any-latency, bw, bibw, mbw-mr, barrier, bcast, reduce, allreduce, allgather, alltoall,\n"
             "       gather, scatter\n",
@@ -153,7 +156,10 @@ static struct arguments parse(int argc, char **argv) {
     struct arguments arguments = {.format = TABLE, .milliseconds = 20, .window = 64};
     for (int index = 1; index < argc; index++) {
         char *word = argv[index], *value = index + 1 < argc ? argv[index + 1] : "";
-        if (strcmp(word, "--check") == 0) {
+        if (strcmp(word, "--in-use") == 0) {
+            arguments.in_use = true;
+            continue;
+        } else if (strcmp(word, "--check") == 0) {
             arguments.check = true;
             continue;
         } else if (strcmp(word, "init") == 0) {
@@ -285,6 +291,8 @@ static void end(const struct output *output) {
 
 /* ---- timing ---- */
 
+static void write_data(const struct bench *bench, uint64_t iteration);
+static void read_buffer(const struct bench *bench);
 static double mean(const struct bench *bench, double seconds);
 static double value(const struct bench *bench, double seconds);
 
@@ -302,22 +310,29 @@ static double now(void) {
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+/* One call, with what a program does before and after it if that is timed too. */
+static void call(const struct bench *bench, uint64_t iteration) {
+    if (bench->in_use)
+        write_data(bench, iteration);
+    bench->test->call(bench);
+    if (bench->in_use)
+        read_buffer(bench);
+}
+
 /* The clock around all calls: they follow each other without a pause. */
 static double all_calls(const struct bench *bench, uint64_t iterations) {
-    void (*call)(const struct bench *) = bench->test->call;
     double start = now();
     for (uint64_t iteration = 0; iteration < iterations; iteration++)
-        call(bench);
+        call(bench, iteration);
     return (now() - start) / (double)iterations;
 }
 
 /* The clock around each call, and a barrier between them that is not timed. */
 static double each_call(const struct bench *bench, uint64_t iterations) {
-    void (*call)(const struct bench *) = bench->test->call;
     double seconds = 0;
     for (uint64_t iteration = 0; iteration < iterations; iteration++) {
         double start = now();
-        call(bench);
+        call(bench, iteration);
         seconds += now() - start;
         MPI_Barrier(MPI_COMM_WORLD);
     }
@@ -425,6 +440,25 @@ static bool is_sender(const struct bench *bench) {
 /* The other rank of this rank's pair. */
 static int peer_of(const struct bench *bench) {
     return is_sender(bench) ? rank + bench->pairs : rank - bench->pairs;
+}
+
+/* Writes all that is sent in the next call. */
+static void write_data(const struct bench *bench, uint64_t iteration) {
+    memset(bench->data, (int)(iteration & 0xff), bench->data_length);
+    if (bench->test->data == NOTHING && rank == ROOT)
+        memset(bench->buffer, (int)(iteration & 0xff), bench->buffer_length);
+}
+
+static volatile uint64_t sum_of_words; /* so that they are read */
+
+/* Reads all that was received in the last call. */
+static void read_buffer(const struct bench *bench) {
+    uint64_t sum = 0, word;
+    for (size_t index = 0; index + sizeof word <= bench->buffer_length; index += sizeof word) {
+        memcpy(&word, bench->buffer + index, sizeof word);
+        sum += word;
+    }
+    sum_of_words = sum;
 }
 
 /* The mean of the seconds of those ranks whose time counts, on rank 0. */
@@ -736,8 +770,8 @@ static const struct test TESTS[] = {
      confirm_peer},
     {"mbw-mr", PAIRS, MEGABYTES_PER_SECOND, 1, true, 1, 1, 4 * MIB, ONE, ONE, one_way, all_calls, prepare,
      confirm_one_way},
-    {"barrier", ALL, MICROSECONDS, 1, false, 1, 0, 0, ONE, ONE, barrier, all_calls, prepare_barrier, confirm_barrier},
-    {"bcast", ALL, MICROSECONDS, 1, false, 1, 1, 4 * MIB, ONE, ONE, bcast, each_call, prepare_bcast, confirm_bcast},
+    {"barrier", ALL, MICROSECONDS, 1, false, 1, 0, 0, NOTHING, ONE, barrier, all_calls, prepare_barrier, confirm_barrier},
+    {"bcast", ALL, MICROSECONDS, 1, false, 1, 1, 4 * MIB, NOTHING, ONE, bcast, each_call, prepare_bcast, confirm_bcast},
     {"reduce", ALL, MICROSECONDS, 1, false, 4, 4, MIB, ONE, ONE, reduce, each_call, prepare_reduce, confirm_reduce},
     {"allreduce", ALL, MICROSECONDS, 1, false, 4, 4, 4 * MIB, ONE, ONE, allreduce, each_call, prepare_reduce,
      confirm_allreduce},
@@ -758,7 +792,7 @@ static const struct test *find_test(const char *name) {
 }
 
 static size_t times(enum parts parts) {
-    return parts == ONE ? 1 : (size_t)ranks;
+    return parts == NOTHING ? 0 : parts == ONE ? 1 : (size_t)ranks;
 }
 
 /* The same calls as are measured, each with other content, all of which is looked at. */
@@ -773,7 +807,8 @@ static void check(struct bench *bench) {
 static void run_sizes(struct bench *bench, const size_t *sizes, size_t count, const struct arguments *arguments,
                       struct output *output) {
     const struct test *test = bench->test;
-    size_t messages = arguments->check && test->unit == MEGABYTES_PER_SECOND ? bench->window : 1;
+    bool is_apart = (arguments->check || arguments->in_use) && test->unit == MEGABYTES_PER_SECOND;
+    size_t messages = is_apart ? bench->window : 1;
     size_t largest = 0;
     for (size_t index = 0; index < count; index++)
         largest = sizes[index] * messages > largest ? sizes[index] * messages : largest;
@@ -822,6 +857,7 @@ static void run_test(const struct test *test, const struct arguments *arguments,
             .participants = taking_part,
             .pairs = taking_part / 2,
             .window = arguments->window,
+            .in_use = arguments->in_use,
         };
         run_sizes(&bench, sizes, count, arguments, output);
     }

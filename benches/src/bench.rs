@@ -1,10 +1,12 @@
 //! One test at one size: who takes part, its buffers, and what its time means.
 
+use std::hint::black_box;
+
 use anyhow::{Result, ensure};
 use ranks::{Sum, World};
 
 use crate::output::Unit;
-use crate::tests::{Ranks, Test};
+use crate::tests::{Parts, Ranks, Test};
 
 /// The root of the collectives that have one.
 pub(crate) const ROOT: usize = 0;
@@ -22,12 +24,14 @@ pub(crate) struct Bench<'a> {
     pub(crate) window: usize,
     /// Bytes per message.
     pub(crate) size: usize,
-    /// From one message of a window to the next in the buffers: 0, as OSU does, but where content is verified.
+    /// From one message of a window to the next in the buffers: 0, as OSU does, but where content is verified, or in use.
     pub(crate) stride: usize,
     /// What is sent.
     pub(crate) data: &'a mut [u8],
     /// What is received.
     pub(crate) buffer: &'a mut [u8],
+    /// What is sent is written before each call, and what is received is read after it.
+    pub(crate) in_use: bool,
     /// When this rank entered the barrier that is verified, see [`crate::timing::now`].
     pub(crate) entered: f64,
 }
@@ -42,6 +46,20 @@ impl Bench<'_> {
     pub(crate) fn peer(&self) -> usize {
         let rank = self.world.rank();
         if self.is_sender() { rank + self.pairs } else { rank - self.pairs }
+    }
+
+    /// Writes all that is sent in the next call.
+    pub(crate) fn write(&mut self, iteration: u64) {
+        black_box(&mut *self.data).fill(iteration as u8);
+        if self.test.data == Parts::Nothing && self.world.rank() == ROOT {
+            black_box(&mut *self.buffer).fill(iteration as u8);
+        }
+    }
+
+    /// Reads all that was received in the last call.
+    pub(crate) fn read(&self) {
+        let (words, _) = self.buffer.as_chunks();
+        black_box(words.iter().fold(0, |sum: u64, word| sum.wrapping_add(u64::from_ne_bytes(*word))));
     }
 
     /// The mean of the seconds of those ranks whose time counts, on rank 0.

@@ -28,6 +28,8 @@ pub(crate) enum Ranks {
 /// How long a buffer is, in sizes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parts {
+    /// There is none: what is sent lies where the others receive.
+    Nothing,
     One,
     OnePerRank,
 }
@@ -92,7 +94,7 @@ const BARRIER: Test = Test {
     element: 1,
     smallest: 0,
     largest: 0,
-    data: Parts::One,
+    data: Parts::Nothing,
     buffer: Parts::One,
     call: collectives::barrier,
     batch: all_calls,
@@ -116,6 +118,7 @@ const REDUCE: Test = Test {
     element: 4,
     smallest: 4,
     largest: MIB,
+    data: Parts::One,
     call: collectives::reduce,
     prepare: collectives::prepare_reduce,
     confirm: collectives::confirm_reduce,
@@ -125,6 +128,7 @@ const REDUCE: Test = Test {
 const ALLGATHER: Test = Test {
     name: "allgather",
     largest: MIB,
+    data: Parts::One,
     buffer: Parts::OnePerRank,
     call: collectives::allgather,
     prepare: latency::prepare,
@@ -171,6 +175,7 @@ pub(crate) static TESTS: [Test; 13] = [
 
 fn times(parts: Parts, world: &World) -> usize {
     match parts {
+        Parts::Nothing => 0,
         Parts::One => 1,
         Parts::OnePerRank => world.size(),
     }
@@ -188,8 +193,8 @@ fn check(bench: &mut Bench<'_>) -> Result<()> {
 
 fn run_sizes(world: &World, test: &'static Test, arguments: &Arguments, output: &mut Output) -> Result<()> {
     let (sizes, participants) = (arguments.sizes_of(test), participants(test, world.size())?);
-    let messages =
-        if arguments.check && test.unit == Unit::MegabytesPerSecond { arguments.window } else { 1 };
+    let is_apart = (arguments.check || arguments.in_use) && test.unit == Unit::MegabytesPerSecond;
+    let messages = if is_apart { arguments.window } else { 1 };
     let largest = sizes.iter().map(|size| size * messages).max().unwrap_or(0);
     let mut data = Buffer::new(largest * times(test.data, world));
     let mut buffer = Buffer::new(largest * times(test.buffer, world));
@@ -204,6 +209,7 @@ fn run_sizes(world: &World, test: &'static Test, arguments: &Arguments, output: 
             stride: if messages > 1 { size } else { 0 },
             data: data.first(size * messages * times(test.data, world)),
             buffer: buffer.first(size * messages * times(test.buffer, world)),
+            in_use: arguments.in_use,
             entered: 0.0,
         };
         if arguments.check {

@@ -29,23 +29,33 @@ pub(crate) fn now() -> f64 {
 /// Runs `iterations` calls and gives the seconds that one took this rank.
 pub(crate) type Batch = fn(&mut Bench<'_>, u64) -> Result<f64>;
 
+/// One call, with what a program does before and after it if that is timed too.
+fn call(bench: &mut Bench<'_>, iteration: u64) -> Result<()> {
+    if bench.in_use {
+        bench.write(iteration);
+    }
+    (bench.test.call)(bench)?;
+    if bench.in_use {
+        bench.read();
+    }
+    Ok(())
+}
+
 /// The clock around all calls: they follow each other without a pause.
 pub(crate) fn all_calls(bench: &mut Bench<'_>, iterations: u64) -> Result<f64> {
-    let call = bench.test.call;
     let start = now();
-    for _ in 0..iterations {
-        call(bench)?;
+    for iteration in 0..iterations {
+        call(bench, iteration)?;
     }
     Ok((now() - start) / iterations as f64)
 }
 
 /// The clock around each call, and a barrier between them that is not timed.
 pub(crate) fn each_call(bench: &mut Bench<'_>, iterations: u64) -> Result<f64> {
-    let call = bench.test.call;
     let mut seconds = 0.0;
-    for _ in 0..iterations {
+    for iteration in 0..iterations {
         let start = now();
-        call(bench)?;
+        call(bench, iteration)?;
         seconds += now() - start;
         bench.world.barrier()?;
     }
