@@ -96,11 +96,6 @@ impl Job {
         self.header().direct_from.load(Relaxed).max(1)
     }
 
-    /// The same between cores that are distant and not shared.
-    pub(crate) fn direct_from_afar(&self) -> u64 {
-        self.header().direct_from_afar.load(Relaxed).max(1)
-    }
-
     /// The longest message that is sent without waiting for its receiver.
     pub(crate) fn eager_limit(&self) -> u64 {
         self.geometry.eager_bytes().min(self.direct_from() - 1)

@@ -91,8 +91,6 @@ pub(crate) struct JobHeader {
     pub(crate) semaphores_opened: AtomicU32,
     /// Messages of so many bytes or more are copied directly, where the system permits it.
     pub(crate) direct_from: AtomicU64,
-    /// The same between cores that are distant and not shared.
-    pub(crate) direct_from_afar: AtomicU64,
     /// Who wants ranks to observe themselves: the launcher, tools. The tallies are reserved before it grows.
     pub(crate) watchers: AtomicU32,
     /// Events that each rank's timeline holds; 0 if the job has no timelines.
@@ -297,7 +295,6 @@ fixed_layout!(JobHeader {
     departures,
     semaphores_opened,
     direct_from,
-    direct_from_afar,
     watchers,
     timeline_events,
     modes,

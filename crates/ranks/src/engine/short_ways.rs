@@ -184,7 +184,7 @@ impl Engine {
         let (Some(producer), Some(lender)) = (&mut link.producer, &mut self.lender) else {
             return Lending::Otherwise;
         };
-        let directly = link.offers && self.direct.serves(envelope.length, Some(producer.distance()));
+        let directly = link.offers && self.direct.serves(envelope.length);
         let part_bytes = part_bytes(envelope.length, streamed);
         let parts = payload.len().div_ceil(part_bytes);
         let held = if streamed { 0 } else { link.chunks.held() };

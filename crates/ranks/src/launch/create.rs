@@ -24,12 +24,6 @@ const DIRECT_FROM: u64 = 16 << 10;
 /// pool and 4.4 directly; on a Sapphire Rapids class machine the kernel copies twice as fast, and these are 6.0 and 2.7.
 const FAST_COPY: Duration = Duration::from_nanos(4_200);
 const PROBED_BYTES: usize = 64 << 10;
-/// From this length on it pays between distant cores also where the system copies as slowly as in `SLOW_COPY`: through the
-/// pool they take longer than near ones, directly they do not. Half a round trip through the pool and directly on a Zen 4
-/// machine, µs: 64 KiB 4.80 and 5.84, 96 KiB 7.97 and 7.40 (but windows of 16.8 and 15.0 GB/s), 128 KiB 8.1 directly, and 8.3 through
-/// the chunks of two processes that do nothing else; through the pool as it was, 128 KiB 10.5 and 8.1, 256 KiB 18.2 and 12.9, 1 MiB 55.7 and 45.7.
-const DIRECT_FROM_AFAR: u64 = 128 << 10;
-const SLOW_COPY: Duration = Duration::from_nanos(7_500);
 /// Bytes of unexpected messages that a rank buffers from one other before only envelopes flow.
 const UNEXPECTED_BOUND: u64 = 8 << 20;
 
@@ -179,23 +173,20 @@ fn fill_header(job: &Job, id: u64, cores: usize, tuning: &Tuning) {
     header.launcher_pid.store(pid, Relaxed);
     header.launcher_start.store(proc::start_time(pid).unwrap_or(0), Relaxed);
     header.unexpected_bound.store(tuning.unexpected_bound, Relaxed);
-    let (direct_from, direct_from_afar) = match tuning.direct {
-        Some(true) => (DIRECT_FROM, DIRECT_FROM),
-        Some(false) => (u64::MAX, u64::MAX),
+    let direct_from = match tuning.direct {
+        Some(true) => DIRECT_FROM,
+        Some(false) => u64::MAX,
         None => direct_pays_from(time_to_copy(PROBED_BYTES)),
     };
     header.direct_from.store(direct_from, Relaxed);
-    header.direct_from_afar.store(direct_from_afar, Relaxed);
     header.timeline_events.store(tuning.observe.events(), Relaxed);
 }
 
-/// From which lengths on messages are copied directly, between near cores and distant ones, where the system takes this
-/// time for `PROBED_BYTES`.
-fn direct_pays_from(time: Option<Duration>) -> (u64, u64) {
+/// From which length on messages are copied directly where the system takes this time for `PROBED_BYTES`.
+fn direct_pays_from(time: Option<Duration>) -> u64 {
     match time {
-        Some(time) if time <= FAST_COPY => (DIRECT_FROM, DIRECT_FROM),
-        Some(time) if time <= SLOW_COPY => (u64::MAX, DIRECT_FROM_AFAR),
-        _ => (u64::MAX, u64::MAX),
+        Some(time) if time <= FAST_COPY => DIRECT_FROM,
+        _ => u64::MAX,
     }
 }
 
@@ -219,11 +210,9 @@ mod tests {
 
     #[test]
     fn how_fast_the_system_copies_decides_what_is_copied_directly() {
-        assert_eq!(direct_pays_from(Some(FAST_COPY)), (DIRECT_FROM, DIRECT_FROM));
-        assert_eq!(direct_pays_from(Some(SLOW_COPY)), (u64::MAX, DIRECT_FROM_AFAR));
-        let never = (u64::MAX, u64::MAX);
-        assert_eq!(direct_pays_from(Some(SLOW_COPY + Duration::from_nanos(1))), never);
-        assert_eq!(direct_pays_from(None), never);
+        assert_eq!(direct_pays_from(Some(FAST_COPY)), DIRECT_FROM);
+        assert_eq!(direct_pays_from(Some(FAST_COPY + Duration::from_nanos(1))), u64::MAX);
+        assert_eq!(direct_pays_from(None), u64::MAX);
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn with_message(body: impl FnOnce(&Message<'_>)) {
 fn always_directly(world: &World) {
     let mut engine = world.engine.borrow_mut();
     let direct = &mut engine.direct;
-    (direct.from, direct.from_afar, direct.share) = (1, 1, true);
+    (direct.from, direct.share) = (1, true);
 }
 
 impl Message<'_> {

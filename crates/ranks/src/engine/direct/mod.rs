@@ -34,7 +34,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use shm_core::direct::{DamagedTransfer, MAX_BLOCKS, Ticket, Transfer};
-use shm_core::distance::Distance;
 use shm_core::mix;
 
 pub(crate) use self::pull::Pull;
@@ -60,8 +59,6 @@ const PAUSE: Duration = Duration::from_micros(50);
 pub(super) struct Direct {
     /// Messages of so many bytes or more.
     from: u64,
-    /// The same for receivers on distant cores.
-    from_afar: u64,
     /// Both sides have processors of their own: sharing the work saves time.
     share: bool,
     /// The job's number, read once: what happens to the segment later changes no seal.
@@ -160,15 +157,13 @@ impl Key {
 impl Direct {
     pub(super) fn new(job: &Job, share: bool) -> Self {
         let (from, free, pulls, pushes) = (job.direct_from(), None, VecDeque::new(), Vec::new());
-        let from_afar = if share { from.min(job.direct_from_afar()) } else { from };
         let job = job.header().job.load(Relaxed);
-        Self { from, from_afar, share, job, free, pulls, pushes, offers: 0 }
+        Self { from, share, job, free, pulls, pushes, offers: 0 }
     }
 
-    /// Whether a message of `length` bytes to a receiver at this distance is copied directly.
-    pub(super) fn serves(&self, length: u64, distance: Option<&Distance>) -> bool {
-        let is_far = distance.is_some_and(Distance::is_far);
-        length >= if is_far { self.from_afar } else { self.from }
+    /// Whether a message of `length` bytes is copied directly.
+    pub(super) fn serves(&self, length: u64) -> bool {
+        length >= self.from
     }
 
     /// What the sender at `place` makes keys and tickets from.

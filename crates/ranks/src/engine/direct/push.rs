@@ -12,7 +12,6 @@ use std::thread;
 
 use shm_core::Backoff;
 use shm_core::direct::{Claimant, DamagedTransfer, Side, Ticket, Transfer};
-use shm_core::ring::Producer;
 
 use super::{
     BLOCKS_PER_TURN, Key, OFFER_BYTES, Offer, PAUSE, SPINS, Turn, YIELDS, blocks_of, bytes_of, fair_share,
@@ -111,8 +110,7 @@ impl Engine {
     ) -> Option<[u8; OFFER_BYTES]> {
         let length = self.sends.get(id)?.envelope.length;
         let link = &mut self.links[destination];
-        let distance = link.producer.as_ref().map(Producer::distance);
-        if !link.offers || !self.direct.serves(length, distance) {
+        if !link.offers || !self.direct.serves(length) {
             return None;
         }
         link.memory(self.job, destination)?;
