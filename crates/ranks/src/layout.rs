@@ -54,10 +54,14 @@ pub(crate) const PART_BYTES: usize = 8 << 10;
 /// ... or, if it is longer than this, in whole chunks: 64 KiB take 2.50 µs in parts of 8 KiB, and 2.39 so, but 16 KiB 0.97 and 1.01
 /// (65 alternating rounds on near cores of a Zen 4 machine).
 const LONG_PARTS_BEYOND: u64 = 32 << 10;
-/// The most parts of an eager message.
-pub(crate) const MOST_PARTS: usize = 16;
+/// The most parts of an eager message, which may have as many as its receiver may hold on to afterwards: half round trips of 2 ranks
+/// between near cores, 15 to 69 alternating groups, with 16 parts and with 32, 384 KiB 14.0 and 11.3 µs, 512 KiB 18.6 and 15.8, windows 31.9
+/// and 36.2, 32.9 and 33.3 GB/s. With 64, 1 MiB 35.4 and 33.4 µs, but windows 33.1 and 31.3 GB/s.
+pub(crate) const MOST_PARTS: usize = 32;
 /// The longest eager message.
 pub(crate) const EAGER_BYTES: u64 = (MOST_PARTS * CHUNK_BYTES) as u64;
+/// The longest one to a distant core, and where ranks may hold on to less.
+pub(crate) const LESS_EAGER_BYTES: u64 = 256 << 10;
 /// Parts for which there is room in the rows that a ring begins with, and all that there is where there are very many ranks.
 pub(crate) const FIRST_PARTS: usize = 8;
 
@@ -373,6 +377,9 @@ const _: () = {
 /// Direct messages that one rank may have under way; more go through its pool.
 pub(crate) const TRANSFERS: usize = 128;
 
+/// Of a pool other ranks may hold on to one part of so many, all together.
+const HELD_PART: usize = 4;
+
 /// Pieces of a long payload that are shown at once where ranks share processors: see [`Geometry::streamed_bytes`].
 const SHARED_PIECES: usize = 4;
 /// Pieces of a rank's buffer for collectives of which it shows one at once where all show: see
@@ -489,10 +496,16 @@ impl Geometry {
     }
 
     /// The longest message that can be eager: all of its parts have to find room in a ring at once.
-    pub(crate) const fn eager_bytes(&self) -> u64 {
+    pub(crate) fn eager_bytes(&self) -> u64 {
         let has_all_rows = self.ring_cells == ring::ROW_CELLS * RING_ROWS;
-        let parts = if has_all_rows { MOST_PARTS } else { FIRST_PARTS };
-        (parts * CHUNK_BYTES) as u64
+        let held = (self.held_chunks() * CHUNK_BYTES) as u64;
+        if has_all_rows { held.max(LESS_EAGER_BYTES) } else { (FIRST_PARTS * CHUNK_BYTES) as u64 }
+    }
+
+    /// How many chunks of messages that it has read a rank may hold on to, for each other rank: fewer, or none, where so many ranks do that the
+    /// pools would be short of them.
+    pub(crate) fn held_chunks(&self) -> usize {
+        MOST_PARTS.min(self.pool_chunks / HELD_PART / (self.ranks - 1).max(1))
     }
 
     /// The part of a ring that its first rows lie in.
@@ -661,7 +674,12 @@ mod tests {
             assert_eq!(geometry.tally(ranks - 1).end, geometry.size());
             assert_eq!(geometry.timeline(ranks - 1, 8).end, geometry.size_with(8));
             assert_eq!(geometry.size_with(0), geometry.size());
-            assert_eq!(geometry.eager_bytes(), if ranks > 64 { 128 << 10 } else { 256 << 10 });
+            let eager = match ranks {
+                ..=2 => 512 << 10,
+                3..=64 => 256 << 10,
+                _ => 128 << 10,
+            };
+            assert_eq!(geometry.eager_bytes(), eager);
             assert!(geometry.pool_chunks > ranks);
             assert!(SLOTS_BYTES + 2 * SHARED_PIECES * geometry.piece_bytes <= geometry.board_bytes);
             assert!(SLOTS_BYTES + 2 * geometry.exchanged_bytes() <= geometry.board_bytes);

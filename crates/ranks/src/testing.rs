@@ -65,7 +65,7 @@ mod smoke {
         let other = 1 - world.rank();
         for length in [
             0, 1, 4, 5, 100, 1000, 1024, 1025, 2048, 2049, 4096, 5000, 16_000, 16_384, 16_385, 100_000,
-            3_000_000,
+            131_072, 131_073, 3_000_000,
         ] {
             let data: Vec<u32> = (0..length as u32).map(|i| i * 7 + world.rank() as u32).collect();
             let mut back = vec![0u32; length];

@@ -146,6 +146,23 @@ impl<'a> SharedBytes<'a> {
         }
     }
 
+    /// Like [`SharedBytes::copy_out`], of so much that neither its source nor its destination stays in the nearer caches: one line after
+    /// the other.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the stretch.
+    pub fn copy_out_upwards(&self, offset: usize, buffer: &mut [u8]) {
+        #[cfg(loom)]
+        self.copy_out(offset, buffer);
+        #[cfg(not(loom))]
+        {
+            self.check(offset, buffer.len());
+            // SAFETY: the range was checked above; `buffer` is private memory and cannot overlap.
+            unsafe { crate::copy::copy(self.start().add(offset), buffer.as_mut_ptr(), buffer.len()) }
+        }
+    }
+
     /// Like [`SharedBytes::copy_out`], of what a near core has written just now: in less time.
     ///
     /// # Panics

@@ -115,6 +115,11 @@ impl<'a> Owner<'a> {
         Some(chunk)
     }
 
+    /// The chunk that is lent next, if there is one.
+    pub fn next(&self) -> Option<u32> {
+        self.free.front().copied()
+    }
+
     /// Collects the chunks that came back, and tells `returned` of each.
     ///
     /// Looks at all of them only if the oldest is not among them: mostly they come back in order.
@@ -202,6 +207,42 @@ impl<'a> Holder<'a> {
     pub fn copy_out(&self, chunk: u32, offset: usize, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
         self.check(chunk, offset.saturating_add(buffer.len()))?;
         self.pool.bytes.copy_out(chunk as usize * self.pool.chunk_bytes + offset, buffer);
+        Ok(())
+    }
+
+    /// Copies what lies in lent chunks, one behind the other from this one on, to `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Holder::copy_out`].
+    pub fn copy_out_run(&self, chunk: u32, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
+        self.check_run(chunk, buffer.len())?;
+        self.pool.bytes.copy_out_upwards(chunk as usize * self.pool.chunk_bytes, buffer);
+        Ok(())
+    }
+
+    /// Puts `data` into chunks that the caller holds, one behind the other from this one on, past the caches.
+    ///
+    /// # Errors
+    ///
+    /// As [`Holder::fill`].
+    pub fn fill_run(&self, chunk: u32, data: &[u8]) -> Result<(), NoSuchChunk> {
+        self.check_run(chunk, data.len())?;
+        self.pool.bytes.copy_in_streaming(chunk as usize * self.pool.chunk_bytes, data);
+        Ok(())
+    }
+
+    /// Whether chunks from this number on can hold that many bytes, one behind the other.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchChunk`] if not.
+    pub fn check_run(&self, chunk: u32, length: usize) -> Result<(), NoSuchChunk> {
+        let Pool { chunk_bytes, .. } = self.pool;
+        let chunks = self.pool.chunks();
+        if chunk as usize >= chunks || length > (chunks - chunk as usize) * chunk_bytes {
+            return Err(NoSuchChunk { chunk, length, chunks, chunk_bytes });
+        }
         Ok(())
     }
 

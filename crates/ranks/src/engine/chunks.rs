@@ -10,12 +10,7 @@ use std::hint::black_box;
 use shm_core::pool::{Holder, NoSuchChunk, Pool};
 
 use crate::envelope::Lent;
-use crate::layout::{CHUNK_BYTES, EAGER_BYTES};
-
-/// Chunks of the longest message that is lent.
-const MOST_HELD: usize = EAGER_BYTES as usize / CHUNK_BYTES;
-/// Of its pool other ranks may hold on to one part of so many, all together.
-const HELD_PART: usize = 4;
+use crate::layout::{CHUNK_BYTES, MOST_PARTS};
 
 /// A part of a LENT message, as its cell tells.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,11 +26,10 @@ pub(crate) struct Chunks {
     mine: Holder<'static>,
     theirs: Holder<'static>,
     /// What this rank holds on to, in the order in which it is used.
-    held: [Lent; MOST_HELD],
+    held: [Lent; MOST_PARTS],
     next_held: usize,
     held_end: usize,
-    /// How many it may hold on to: fewer, or none, where so many ranks do that the pools would be short of them. In later worlds,
-    /// of fewer ranks, it stays as it is.
+    /// How many it may hold on to. In later worlds, of fewer ranks, it stays as it is.
     most_held: usize,
     /// Where the other rank's next message in chunks, or the next part of one, may lie, as a cell says it: what is put together
     /// in memory is not read as a whole.
@@ -43,15 +37,15 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// Between two of `ranks` ranks with these pools.
-    pub(super) fn new(mine: Pool<'static>, theirs: Pool<'static>, ranks: usize) -> Self {
+    /// Between two ranks with these pools.
+    pub(super) fn new(mine: Pool<'static>, theirs: Pool<'static>, most_held: usize) -> Self {
         Self {
             mine: Holder::new(mine),
             theirs: Holder::new(theirs),
-            held: [Lent::default(); MOST_HELD],
+            held: [Lent::default(); MOST_PARTS],
             next_held: 0,
             held_end: 0,
-            most_held: MOST_HELD.min(mine.chunks() / HELD_PART / (ranks - 1).max(1)),
+            most_held,
             next_place: 0,
         }
     }
@@ -71,6 +65,26 @@ impl Chunks {
     #[inline]
     pub(super) fn fill(&self, place: Lent, data: &[u8], streamed: bool) -> Result<(), NoSuchChunk> {
         self.pool(place).fill(place.chunk, place.offset as usize, data, streamed)
+    }
+
+    /// Puts `data` into this rank's chunks from this one on, past the caches.
+    pub(super) fn fill_run(&self, chunk: u32, data: &[u8]) -> Result<(), NoSuchChunk> {
+        self.mine.fill_run(chunk, data)
+    }
+
+    /// Copies what lies in the other rank's chunks from this one on into `buffer`, if that is given, and gives them back.
+    pub(super) fn empty_run(
+        &self,
+        chunk: u32,
+        length: usize,
+        buffer: Option<&mut [u8]>,
+    ) -> Result<(), NoSuchChunk> {
+        self.theirs.check_run(chunk, length)?;
+        if let Some(buffer) = buffer {
+            self.theirs.copy_out_run(chunk, buffer)?;
+        }
+        let chunks = chunk..chunk + length.div_ceil(CHUNK_BYTES) as u32;
+        chunks.into_iter().try_for_each(|chunk| self.theirs.give_back(chunk))
     }
 
     /// Copies a part of the other rank's into a buffer of its length.

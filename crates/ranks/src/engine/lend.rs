@@ -79,6 +79,12 @@ impl Lender {
         Some(chunk)
     }
 
+    /// [`Lender::lend_matched`], if it is the one behind `chunk`.
+    pub(crate) fn lend_behind(&mut self, chunk: u32, destination: usize, message: u32) -> Option<u32> {
+        let is_next = self.owner.next() == Some(chunk + 1);
+        if is_next { self.lend_matched(destination, message) } else { None }
+    }
+
     /// A chunk for a message that is not matched yet.
     pub(crate) fn lend_early(&mut self, destination: usize, message: u32) -> Option<u32> {
         let loan = Loan { destination: destination as u32, message, matched: false };

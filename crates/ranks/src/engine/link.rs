@@ -179,7 +179,7 @@ impl Link {
             bell: job.bell(other),
             producer: None,
             consumer: None,
-            chunks: Chunks::new(job.pool(me), job.pool(other), job.size()),
+            chunks: Chunks::new(job.pool(me), job.pool(other), job.geometry().held_chunks()),
             reach: Reach::Unknown,
             offers: true,
             answers: VecDeque::new(),

@@ -14,6 +14,7 @@ use super::send::SendState;
 use super::{Caller, Engine, OperationId};
 use crate::envelope::{Envelope, Lent};
 use crate::error::{Error, Result};
+use crate::layout::CHUNK_BYTES;
 use crate::matching::Pattern;
 use crate::status::Status;
 
@@ -153,6 +154,12 @@ impl Engine {
         if self.begin_pulling(source, message)? {
             return Ok(());
         }
+        if envelope.length > self.eager_limit {
+            // It takes the memory of the whole pool in turn, and is the slower the fewer chunks that has: windows of 1 MiB between near
+            // cores, after messages that were held, 26.3 and 33 GB/s.
+            let given_back = self.links[source].give_back_held();
+            given_back.map_err(|error| self.damaged(error.to_string()))?;
+        }
         self.answer_match(source, message)?;
         for (chunk, length) in early {
             self.receive_chunk(source, message, (chunk, length), false).map_err(|what| self.damaged(what))?;
@@ -174,7 +181,7 @@ impl Engine {
         }
     }
 
-    /// The next chunk of a rendezvous message, and the bytes in it; `fresh` if a near core has written them just now.
+    /// The next chunk of a rendezvous message, or several one behind the other, and the bytes in it; `fresh` if a near core has written them just now.
     pub(crate) fn receive_chunk(
         &mut self,
         source: usize,
@@ -184,7 +191,10 @@ impl Engine {
     ) -> std::result::Result<(), String> {
         let link = &mut self.links[source];
         let place = Lent::theirs(chunk);
-        link.chunks.check(place, length as usize).map_err(|error| error.to_string())?;
+        let is_run = length as usize > CHUNK_BYTES;
+        if !is_run {
+            link.chunks.check(place, length as usize).map_err(|error| error.to_string())?;
+        }
         let Some(inflow) = link.inflows.get_mut(&message) else {
             return Err(format!("a chunk from rank {source} belongs to no message"));
         };
@@ -198,18 +208,27 @@ impl Engine {
             return Err(format!("a chunk of {length} bytes from rank {source}, {left} are left"));
         }
         let Some(id) = inflow.receive else {
+            if is_run {
+                return Err(format!(
+                    "{length} bytes at once from rank {source} for a message that is not matched"
+                ));
+            }
             inflow.early.push((chunk, length));
             return Ok(());
         };
         let start = inflow.received as usize;
         inflow.received += u64::from(length);
         let bytes = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
-        if let Some(bytes) = bytes {
-            let piece = &mut bytes[start..start + length as usize];
-            let part = Part { place, fresh, keep: false };
-            link.chunks.copy_out(part, piece).map_err(|error| error.to_string())?;
+        let piece = bytes.map(|bytes| &mut bytes[start..start + length as usize]);
+        if is_run {
+            link.chunks.empty_run(chunk, length as usize, piece).map_err(|error| error.to_string())?;
+        } else {
+            if let Some(piece) = piece {
+                let part = Part { place, fresh, keep: false };
+                link.chunks.copy_out(part, piece).map_err(|error| error.to_string())?;
+            }
+            link.chunks.give_back(place).map_err(|error| error.to_string())?;
         }
-        link.chunks.give_back(place).map_err(|error| error.to_string())?;
         self.links[source].wake();
         self.end_inflow_if_complete(source, message);
         Ok(())

@@ -13,7 +13,7 @@ use super::link::charge;
 use super::receives::Expected;
 use crate::envelope::{self, EAGER, Envelope, FLAG_SYNCHRONOUS, LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::Result;
-use crate::layout::{CHUNK_BYTES, PART_BYTES, part_bytes};
+use crate::layout::{CHUNK_BYTES, LESS_EAGER_BYTES, PART_BYTES, part_bytes};
 use crate::matching::Pattern;
 use crate::status::Status;
 
@@ -135,6 +135,9 @@ impl Engine {
             false => {
                 let distance = link.producer.as_ref().map(Producer::distance);
                 let streamed = distance.is_some_and(|distance| distance.streams(payload.len()));
+                if streamed && envelope.length > LESS_EAGER_BYTES {
+                    return Lending::Otherwise;
+                }
                 self.lend_parts(destination, envelope, payload, streamed)
             }
         };

@@ -10,7 +10,7 @@ use crate::envelope::{Envelope, LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::{CallSite, Error};
 use crate::job::Job;
 use crate::launch::in_process;
-use crate::layout::{CHUNK_BYTES, EAGER_BYTES, PART_BYTES, rank_state};
+use crate::layout::{CHUNK_BYTES, EAGER_BYTES, LESS_EAGER_BYTES, PART_BYTES, rank_state};
 use crate::p2p::{Content, Mode, type_hash};
 use crate::world::World;
 use crate::{ANY_SOURCE, Source, Tag};
@@ -85,7 +85,9 @@ fn all_chunks_come_back(world: &World, other: &World) -> bool {
 #[test]
 fn parts_arrive_expected_and_unexpected() {
     with_ranks(|sender, receiver| {
-        for length in [PART_BYTES, PART_BYTES + 1, 32 << 10, (32 << 10) + 1, 50_000, EAGER_BYTES as usize] {
+        for length in
+            [PART_BYTES, PART_BYTES + 1, 32 << 10, (32 << 10) + 1, 50_000, LESS_EAGER_BYTES as usize]
+        {
             let sent = content(length);
             for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
                 let mut buffer = vec![0; length];
@@ -259,7 +261,8 @@ fn another_message_overtakes_one_that_has_not_come_as_a_whole() {
 #[test]
 fn an_answer_lies_in_the_chunks_of_what_it_answers() {
     with_ranks(|one, other| {
-        let lengths = [3000, PART_BYTES, PART_BYTES + 1, 40_000, EAGER_BYTES as usize, 2000, 50_000, 5000];
+        let lengths =
+            [3000, PART_BYTES, PART_BYTES + 1, 40_000, LESS_EAGER_BYTES as usize, 2000, 50_000, 5000];
         for (round, &length) in lengths.iter().cycle().take(1000).enumerate() {
             let (there, back) = (content(length), content(lengths[(round / 3) % lengths.len()]));
             one.send(&there, (1, TAG)).unwrap();
@@ -302,13 +305,13 @@ fn long_messages_are_kept_in_their_chunks() {
     with_ranks(|sender, receiver| {
         let kept = || receiver.engine.borrow().links[0].kept_chunks();
         for given_up in [false, true] {
-            let messages: Vec<_> = (0..3).map(|number| content(100_000 + number)).collect();
+            let messages: Vec<_> = (0..5).map(|number| content(100_000 + number)).collect();
             for message in &messages {
                 sender.send(message, (1, TAG)).unwrap();
             }
             assert!(receiver.try_probe((0, TAG + 1)).unwrap().is_none());
-            // Seven parts each, and at most 16 of all of them.
-            assert_eq!(kept(), 14);
+            // Seven parts each, and at most 32 of all of them.
+            assert_eq!(kept(), 28);
             assert!(!all_chunks_are_free(sender));
             if given_up {
                 receiver.engine.borrow_mut().give_up_messages().unwrap();
