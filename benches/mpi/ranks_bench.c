@@ -238,15 +238,16 @@ static struct output begin(enum format format) {
     return (struct output){.format = format};
 }
 
-static void begin_test(struct output *output, const char *name, enum unit of, const char *columns) {
+static void begin_test(struct output *output, const char *name, const char *suffix, enum unit of, const char *columns) {
     const char *unit = of == MICROSECONDS ? "us" : "MB/s";
     const char *better = of == MICROSECONDS ? "lower" : "higher";
     if (rank == 0 && output->format == TABLE) {
-        printf("# %s, %d ranks, %s (%s is better)\n", name, ranks, unit, better);
+        printf("# %s%s, %d ranks, %s (%s is better)\n", name, suffix, ranks, unit, better);
         printf("# %s\n", columns);
     } else if (rank == 0) {
         printf("%s\n", output->tests > 0 ? "," : "");
-        printf("{\"test\":\"%s\",\"ranks\":%d,\"unit\":\"%s\",\"better\":\"%s\",\"rows\":[", name, ranks, unit, better);
+        printf("{\"test\":\"%s%s\",\"ranks\":%d,\"unit\":\"%s\",\"better\":\"%s\",\"rows\":[", name, suffix, ranks, unit,
+               better);
     }
     output->tests++;
     output->rows = 0;
@@ -430,6 +431,7 @@ static struct summary measure(const struct bench *bench, double budget) {
 enum {
     ROOT = 0, /* of the collectives that have one */
     PAGE = 4096,
+    LINE = 64,
 };
 
 /* Whether this rank is the first of its pair. */
@@ -449,16 +451,14 @@ static void write_data(const struct bench *bench, uint64_t iteration) {
         memset(bench->buffer, (int)(iteration & 0xff), bench->buffer_length);
 }
 
-static volatile uint64_t sum_of_words; /* so that they are read */
+static volatile uint64_t sum_of_bytes; /* so that they are read */
 
-/* Reads all that was received in the last call. */
+/* Reads a byte in each cache line of what was received in the last call: adding up whole lines would measure the compiler. */
 static void read_buffer(const struct bench *bench) {
-    uint64_t sum = 0, word;
-    for (size_t index = 0; index + sizeof word <= bench->buffer_length; index += sizeof word) {
-        memcpy(&word, bench->buffer + index, sizeof word);
-        sum += word;
-    }
-    sum_of_words = sum;
+    uint64_t sum = 0;
+    for (size_t index = 0; index < bench->buffer_length; index += LINE)
+        sum += bench->buffer[index];
+    sum_of_bytes = sum;
 }
 
 /* The mean of the seconds of those ranks whose time counts, on rank 0. */
@@ -846,7 +846,7 @@ static void run_test(const struct test *test, const struct arguments *arguments,
             fail("a size is too small for the test, or is no whole number of its elements");
     const char *measured = test->has_rate ? VALUES_AND_RATE : VALUES;
     const char *columns = arguments->check ? CHECKED : measured;
-    begin_test(output, test->name, test->unit, columns);
+    begin_test(output, test->name, arguments->in_use ? "-in-use" : "", test->unit, columns);
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank < taking_part) {
         /* Those who take no part are to be parked, which they need processors for. */

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// Messages under way at once in bw, bibw and mbw-mr
     #[arg(long, default_value_t = 64)]
     pub(crate) window: usize,
-    /// Write all that is sent before each call, and read all that was received after it; both are timed, too
+    /// Write all that is sent before each call, and read of all that was received after it; both are timed, too
     #[arg(long)]
     pub(crate) in_use: bool,
     /// Measure nothing: verify what every test transfers, byte by byte

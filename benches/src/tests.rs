@@ -235,7 +235,8 @@ fn run_test(world: &World, test: &'static Test, arguments: &Arguments, output: &
     }
     let measured = if test.has_rate { VALUES_AND_RATE } else { VALUES };
     let columns = if arguments.check { CHECKED } else { measured };
-    output.begin_test(test.name, world.size(), test.unit, columns);
+    let name = if arguments.in_use { format!("{}-in-use", test.name) } else { test.name.to_owned() };
+    output.begin_test(&name, world.size(), test.unit, columns);
     world.barrier()?;
     if world.rank() < participants {
         // Those who take no part are to be parked, which they need processors for.

@@ -9,6 +9,11 @@ use crate::results::Key;
 const PAIR: [&str; 5] = ["latency", "any-latency", "bw", "bibw", "mbw-mr"];
 const COLLECTIVES: [&str; 8] =
     ["barrier", "bcast", "reduce", "allreduce", "allgather", "alltoall", "gather", "scatter"];
+/// Tests whose data is written before each call and read after it, which is timed too, have this behind their names: the programs do so when
+/// they are told.
+pub(crate) const IN_USE: &str = "-in-use";
+const USED: [&str; 5] =
+    ["latency-in-use", "bcast-in-use", "allreduce-in-use", "allgather-in-use", "alltoall-in-use"];
 /// Not a test of the programs: the time of a whole run that only initializes and finalizes.
 pub(crate) const START_UP: &str = "startup";
 /// Processor time of ranks that wait, and of their launcher.
@@ -16,6 +21,8 @@ pub(crate) const IDLE: &str = "idle";
 
 /// Enough to see where an algorithm changes; a peer that does not yield needs a tenth of a second for each.
 const CROWDED_SIZES: [usize; 5] = [8, 1024, 16384, 65536, 262_144];
+/// From where on the way through the caches is most of the time.
+const USED_SIZES: [usize; 5] = [4096, 16384, 65536, 262_144, 1_048_576];
 const QUICK_SIZES: [usize; 6] = [8, 1024, 4096, 16384, 65536, 1_048_576];
 /// A cache line, an eager message, and a long one.
 const CHECKED_SIZES: [usize; 3] = [8, 1024, 65536];
@@ -55,7 +62,8 @@ impl Plan {
     pub(crate) fn of(arguments: &Arguments) -> Self {
         let groups = if arguments.quick { quick() } else { full() };
         let groups: Vec<_> = groups.into_iter().filter_map(|group| narrowed(group, arguments)).collect();
-        let everybody = groups.iter().filter(|group| group.who == Who::Everybody);
+        // What is in use is sent by the same calls.
+        let everybody = groups.iter().filter(|group| group.who == Who::Everybody && !group.is_in_use());
         // A quick look has no time for more.
         let checks = everybody.take(if arguments.quick { 1 } else { usize::MAX }).map(checked).collect();
         Self {
@@ -74,7 +82,11 @@ impl Group {
         if tests == [START_UP] {
             return vec!["init".to_owned()];
         }
-        let mut arguments = vec![tests.join(","), "--format".to_owned(), "json".to_owned()];
+        let names: Vec<_> = tests.iter().map(|test| test.strip_suffix(IN_USE).unwrap_or(test)).collect();
+        let mut arguments = vec![names.join(","), "--format".to_owned(), "json".to_owned()];
+        if self.is_in_use() {
+            arguments.push("--in-use".to_owned());
+        }
         if tests == [IDLE] {
             arguments.extend(["--seconds".to_owned(), (self.milliseconds / 1000).to_string()]);
             return arguments;
@@ -85,6 +97,10 @@ impl Group {
         }
         arguments.extend(["--milliseconds".to_owned(), self.milliseconds.to_string()]);
         arguments
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.tests.iter().all(|test| test.ends_with(IN_USE))
     }
 
     pub(crate) fn has_start_up(&self) -> bool {
@@ -109,6 +125,7 @@ fn full() -> Vec<Group> {
     let mut groups = vec![
         group("point to point", 2, &PAIR, &[], Who::Everybody),
         group("collectives", 2, &COLLECTIVES, &[], Who::Everybody),
+        group("in use", 2, &USED, &USED_SIZES, Who::Everybody),
         group("collectives", 4, &COLLECTIVES, &CROWDED_SIZES, Who::Everybody),
         group("collectives", 8, &COLLECTIVES, &CROWDED_SIZES, Who::Everybody),
         group("start-up", 2, &[START_UP], &[], Who::Defaults),
@@ -161,7 +178,7 @@ fn narrowed(mut group: Group, arguments: &Arguments) -> Option<Group> {
 
 /// All tests of a run have the same sizes, so only those are left that all of them know.
 fn suitable(sizes: &[usize], tests: &[String]) -> Vec<usize> {
-    let suits = |test: &String, size: usize| match test.as_str() {
+    let suits = |test: &String, size: usize| match test.strip_suffix(IN_USE).unwrap_or(test) {
         "latency" | "any-latency" | "barrier" => true,
         "reduce" | "allreduce" => size > 0 && size.is_multiple_of(size_of::<f32>()),
         _ => size > 0,
@@ -191,7 +208,7 @@ mod tests {
     #[test]
     fn everything_is_measured_unless_narrowed() {
         let plan = plan("");
-        for test in PAIR.iter().chain(&COLLECTIVES).chain([&START_UP]) {
+        for test in PAIR.iter().chain(&COLLECTIVES).chain(&USED).chain([&START_UP]) {
             assert!(tests_of(&plan).contains(test), "{test}");
         }
         assert_eq!(plan.seconds, 2400.0);
@@ -216,6 +233,16 @@ mod tests {
         let plan = plan("--tests latency,bw,allreduce --sizes 0,1,8");
         let sizes: Vec<_> = plan.groups.iter().take(2).map(|group| group.sizes.clone()).collect();
         assert_eq!(sizes, [vec![1, 8], vec![8]]);
+    }
+
+    #[test]
+    fn programs_are_told_that_data_is_in_use() {
+        let plan = plan("--tests latency,latency-in-use --sizes 8");
+        let line = |group: &Group| group.arguments(&group.tests).join(" ");
+        let used: Vec<_> = plan.groups.iter().filter(|group| group.is_in_use()).map(line).collect();
+        assert_eq!(used, ["latency --format json --in-use --sizes 8 --milliseconds 10"]);
+        assert!(plan.groups.iter().any(|group| group.tests == ["latency"] && !line(group).contains(IN_USE)));
+        assert!(plan.checks.iter().all(|group| !group.is_in_use()));
     }
 
     #[test]

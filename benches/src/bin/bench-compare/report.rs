@@ -13,7 +13,7 @@ use crate::statistics::{self, Spread};
 
 const PEERS: [&str; 4] = ["openmpi4", "openmpi5", "mpich5", "impi"];
 /// In the order of the page.
-const TESTS: [&str; 14] = [
+const TESTS: [&str; 19] = [
     "latency",
     "any-latency",
     "bw",
@@ -27,6 +27,11 @@ const TESTS: [&str; 14] = [
     "alltoall",
     "gather",
     "scatter",
+    "latency-in-use",
+    "bcast-in-use",
+    "allreduce-in-use",
+    "allgather-in-use",
+    "alltoall-in-use",
     START_UP,
 ];
 
