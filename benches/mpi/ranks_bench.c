@@ -108,7 +108,7 @@ struct arguments {
     enum format format;
     double milliseconds;
     size_t window;
-    bool in_use; /* write all that is sent before each call, and read all that was received after it; both are timed, too */
+    bool in_use; /* write all that is sent before each call, and read of all that was received after it; both are timed, too */
     bool check;
     bool init; /* only initialize and finalize */
 };

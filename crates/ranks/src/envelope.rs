@@ -6,8 +6,8 @@
 //!  4      payload bytes, next row   u16   (shm-core ring)
 //!  6      kind and flags   u16   (with those before, one word)
 //!  8      context          u32                     message id        message id  message id
-//! 12      source u16, call site u16                chunk
-//! 16      tag              u32                     bytes in chunk
+//! 12      source u16, call site u16                first chunk
+//! 16      tag              u32                     bytes in chunks
 //! 20      element type     u32
 //! 24      length in bytes  u64
 //! 32      payload                                                    payload
@@ -30,7 +30,7 @@ use shm_core::ring::{Body, CELL_WORDS};
 pub(crate) const EAGER: u16 = 1;
 /// The payload stays with the sender until the receiver answers MATCH; a first few chunks may follow at once.
 pub(crate) const RENDEZVOUS: u16 = 2;
-/// One chunk of the sender's pool holds the next bytes of a rendezvous message.
+/// A chunk of the sender's pool, or a run of them, holds the next bytes of a rendezvous message.
 pub(crate) const CHUNK: u16 = 3;
 /// The whole payload of a short rendezvous message, after its match.
 pub(crate) const DATA: u16 = 4;

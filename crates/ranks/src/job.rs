@@ -12,8 +12,8 @@ use shm_core::ring::{Consumer, Ring, RingHeader, Side};
 use shm_core::{Bell, Doorbell, Segment, SegmentError};
 
 use crate::layout::{
-    CALL_SITES, CHUNK_BYTES, CallSiteEntry, Event, Geometry, JobHeader, PeerTally, RankControl, SITE_TALLIES,
-    SiteTally, TRANSFERS, Tally, rank_state,
+    CALL_SITES, CHUNK_BYTES, CallSiteEntry, Event, Geometry, JobHeader, LESS_EAGER_BYTES, PeerTally,
+    RankControl, SITE_TALLIES, SiteTally, TRANSFERS, Tally, modes, rank_state,
 };
 use crate::turns::Turns;
 
@@ -96,9 +96,16 @@ impl Job {
         self.header().direct_from.load(Relaxed).max(1)
     }
 
-    /// The longest message that is sent without waiting for its receiver.
+    /// The longest message that is sent without waiting for its receiver, between near cores.
     pub(crate) fn eager_limit(&self) -> u64 {
-        self.geometry.eager_bytes().min(self.direct_from() - 1)
+        // How far cores are from each other is measured, and may come out otherwise when turns are to repeat.
+        let most = if self.has_mode(modes::CHAOS) { LESS_EAGER_BYTES } else { u64::MAX };
+        self.geometry.eager_bytes().min(self.direct_from() - 1).min(most)
+    }
+
+    /// The same between any cores.
+    pub(crate) fn least_eager_limit(&self) -> u64 {
+        self.eager_limit().min(LESS_EAGER_BYTES)
     }
 
     /// Whether the job was started with this one of [`crate::layout::modes`].

@@ -62,6 +62,8 @@ pub(crate) const MOST_PARTS: usize = 32;
 pub(crate) const EAGER_BYTES: u64 = (MOST_PARTS * CHUNK_BYTES) as u64;
 /// The longest one to a distant core, and where ranks may hold on to less.
 pub(crate) const LESS_EAGER_BYTES: u64 = 256 << 10;
+/// The most chunks of a matched message that are told of at once, and that are sent before others get their turn.
+pub(crate) const RUN_CHUNKS: usize = 4;
 /// Parts for which there is room in the rows that a ring begins with, and all that there is where there are very many ranks.
 pub(crate) const FIRST_PARTS: usize = 8;
 
@@ -463,6 +465,7 @@ impl Geometry {
             .number(PART_BYTES as u64)
             .number(LONG_PARTS_BEYOND)
             .number(MOST_PARTS as u64)
+            .number(RUN_CHUNKS as u64)
             .number(self.board_bytes as u64)
             .number(self.piece_bytes as u64)
             .number(SHARED_PIECES as u64)
@@ -495,7 +498,8 @@ impl Geometry {
         block(self.board(self.ranks).start, index, self.ring_size())
     }
 
-    /// The longest message that can be eager: all of its parts have to find room in a ring at once.
+    /// The longest message that can be eager: all of its parts have to find room in a ring at once, and its receiver may hold on to them
+    /// or keep them, else it would copy an unexpected one twice.
     pub(crate) fn eager_bytes(&self) -> u64 {
         let has_all_rows = self.ring_cells == ring::ROW_CELLS * RING_ROWS;
         let held = (self.held_chunks() * CHUNK_BYTES) as u64;

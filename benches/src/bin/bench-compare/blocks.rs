@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::IN_USE;
 use crate::results::Key;
 
 /// Floors that differ by more than this are of different states.
@@ -51,10 +52,11 @@ pub(crate) enum State {
 }
 
 impl Block {
-    /// Whether its runs give this figure. A test may give several: `idle` gives `idle-recv` and others.
+    /// Whether its runs give this figure. A test may give several: `idle` gives `idle-recv` and others. With its data in use it is another one.
     pub(crate) fn measures(&self, key: &Key) -> bool {
         let is_of = |test: &String| {
-            key.test.strip_prefix(test.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            let rest = key.test.strip_prefix(test.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-') && rest != IN_USE)
         };
         self.ranks == key.ranks && self.tests.iter().any(is_of)
     }

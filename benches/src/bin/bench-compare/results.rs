@@ -317,6 +317,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn data_in_use_has_the_state_of_its_own_run() {
+        let mut results = sample();
+        let used = key("latency-in-use", 2, 8);
+        results.add(OURS, &used, "us", Better::Lower, 0, 0.3);
+        results.blocks.push(block(&["latency-in-use"], 0, vec![run(OURS, 0.2, 0.2)]));
+        find_states(&mut results.blocks);
+        let rounds = |state| results.in_state(state).entry(OURS, &used).unwrap().rounds.clone();
+        assert_eq!((rounds(State::Near), rounds(State::Distant)), (vec![None], vec![Some(0.3)]));
+    }
+
+    #[test]
     fn the_machines_own_figures_have_a_state_too() {
         let mut results = sample();
         let hand_off = key(HAND_OFF, 2, 64);

@@ -150,7 +150,7 @@ impl Snapshot {
         for ((view, first), second) in ranks.iter_mut().zip(first).zip(sleeps()) {
             view.asleep = first.is_some() && first == second;
         }
-        Self { ranks, strict: job.has_mode(modes::STRICT), eager_limit: job.eager_limit() }
+        Self { ranks, strict: job.has_mode(modes::STRICT), eager_limit: job.least_eager_limit() }
     }
 
     /// What `look` finds, or what it finds after `pause` if fewer ranks seem to be on their way then: ranks that sleep

@@ -1,7 +1,7 @@
 //! The chunks that lie between this rank and one other: of both ranks' pools, and who holds them.
 //!
 //! A message lends its chunks to its receiver. Who has emptied them does not give them back at once: the next message in
-//! chunks to the other rank goes there, in the memory that was read last, until another message comes from that rank or this one
+//! chunks to the other rank goes there, in the memory that was read last, until another message comes from that rank, this one matches a longer one of it, or
 //! goes to sleep. A line that a core has read from where another one wrote it belongs to the reader's cache then, and is written
 //! without asking anybody; the line of any other chunk has to be fetched first (docs/decisions/003-bulk-lane.md).
 
@@ -37,7 +37,7 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// Between two ranks with these pools.
+    /// Between two ranks with these pools, each of which may hold on to so many chunks.
     pub(super) fn new(mine: Pool<'static>, theirs: Pool<'static>, most_held: usize) -> Self {
         Self {
             mine: Holder::new(mine),
@@ -72,14 +72,19 @@ impl Chunks {
         self.mine.fill_run(chunk, data)
     }
 
-    /// Copies what lies in the other rank's chunks from this one on into `buffer`, if that is given, and gives them back.
+    /// Whether the other rank's chunks from this one on can hold that many bytes.
+    pub(super) fn check_run(&self, chunk: u32, length: usize) -> Result<(), NoSuchChunk> {
+        self.theirs.check_run(chunk, length)
+    }
+
+    /// Copies what lies in the other rank's chunks from this one on into `buffer`, if that is given, and gives them back. They have been
+    /// checked.
     pub(super) fn empty_run(
         &self,
         chunk: u32,
         length: usize,
         buffer: Option<&mut [u8]>,
     ) -> Result<(), NoSuchChunk> {
-        self.theirs.check_run(chunk, length)?;
         if let Some(buffer) = buffer {
             self.theirs.copy_out_run(chunk, buffer)?;
         }

@@ -14,7 +14,7 @@ use super::send::SendState;
 use super::{Caller, Engine, OperationId};
 use crate::envelope::{Envelope, Lent};
 use crate::error::{Error, Result};
-use crate::layout::CHUNK_BYTES;
+use crate::layout::{CHUNK_BYTES, RUN_CHUNKS};
 use crate::matching::Pattern;
 use crate::status::Status;
 
@@ -181,7 +181,8 @@ impl Engine {
         }
     }
 
-    /// The next chunk of a rendezvous message, or several one behind the other, and the bytes in it; `fresh` if a near core has written them just now.
+    /// The next chunk of a rendezvous message, or a run of them, and the bytes in it; `fresh` if a near core has written them just
+    /// now, as it has no run.
     pub(crate) fn receive_chunk(
         &mut self,
         source: usize,
@@ -191,10 +192,11 @@ impl Engine {
     ) -> std::result::Result<(), String> {
         let link = &mut self.links[source];
         let place = Lent::theirs(chunk);
-        let is_run = length as usize > CHUNK_BYTES;
-        if !is_run {
-            link.chunks.check(place, length as usize).map_err(|error| error.to_string())?;
+        let (is_run, bytes) = (length as usize > CHUNK_BYTES, length as usize);
+        if bytes > RUN_CHUNKS * CHUNK_BYTES || is_run && fresh {
+            return Err(format!("{length} bytes in chunks from rank {source} at once"));
         }
+        link.chunks.check_run(chunk, bytes).map_err(|error| error.to_string())?;
         let Some(inflow) = link.inflows.get_mut(&message) else {
             return Err(format!("a chunk from rank {source} belongs to no message"));
         };
@@ -204,7 +206,8 @@ impl Engine {
             ));
         }
         let left = inflow.envelope.length - inflow.received - early_bytes(&inflow.early);
-        if u64::from(length) > left || length == 0 {
+        let is_whole = !is_run || u64::from(length) == left || bytes.is_multiple_of(CHUNK_BYTES);
+        if u64::from(length) > left || length == 0 || !is_whole {
             return Err(format!("a chunk of {length} bytes from rank {source}, {left} are left"));
         }
         let Some(id) = inflow.receive else {
@@ -218,10 +221,10 @@ impl Engine {
         };
         let start = inflow.received as usize;
         inflow.received += u64::from(length);
-        let bytes = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
-        let piece = bytes.map(|bytes| &mut bytes[start..start + length as usize]);
+        let buffer = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
+        let piece = buffer.map(|buffer| &mut buffer[start..start + bytes]);
         if is_run {
-            link.chunks.empty_run(chunk, length as usize, piece).map_err(|error| error.to_string())?;
+            link.chunks.empty_run(chunk, bytes, piece).map_err(|error| error.to_string())?;
         } else {
             if let Some(piece) = piece {
                 let part = Part { place, fresh, keep: false };

@@ -199,7 +199,13 @@ impl Engine {
                 Some(first_place(consumer, body)?)
             }
             envelope::PART => Some(envelope::part(body).1),
-            envelope::CHUNK => Some(Lent::theirs(envelope::control(body).1)),
+            envelope::CHUNK => {
+                let (_, chunk, length) = envelope::control(body);
+                let length = length as usize;
+                let given_back = link.chunks.check_run(chunk, length);
+                let given_back = given_back.and_then(|()| link.chunks.empty_run(chunk, length, None));
+                return given_back.map_err(|error| error.to_string());
+            }
             // Envelopes and answers hold nothing.
             _ => None,
         };

@@ -28,7 +28,7 @@ fn runs_of_chunks_arrive() {
             let id = engine.links[1].streams.front().copied();
             let Some(id) = id else { continue };
             let before = engine.sends.get_mut(id).unwrap().copied;
-            engine.send_run(1, id);
+            engine.send_run(1, id, CHUNKS_PER_TURN);
             let send = engine.sends.get_mut(id).unwrap();
             longest = longest.max(send.copied - before);
             if send.copied == length {

@@ -10,7 +10,7 @@ use crate::envelope::{Envelope, LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::{CallSite, Error};
 use crate::job::Job;
 use crate::launch::in_process;
-use crate::layout::{CHUNK_BYTES, EAGER_BYTES, LESS_EAGER_BYTES, PART_BYTES, rank_state};
+use crate::layout::{CHUNK_BYTES, EAGER_BYTES, LESS_EAGER_BYTES, MOST_PARTS, PART_BYTES, rank_state};
 use crate::p2p::{Content, Mode, type_hash};
 use crate::world::World;
 use crate::{ANY_SOURCE, Source, Tag};
@@ -106,6 +106,32 @@ fn parts_arrive_expected_and_unexpected() {
                 assert_eq!(posted.wait().unwrap().0, sent, "expected");
             }
         }
+        assert!(all_chunks_come_back(sender, receiver));
+    });
+}
+
+/// The longest message to a near core is held by who has read it, and kept in its chunks by who has not.
+#[test]
+fn the_longest_eager_message_is_held_and_kept() {
+    with_ranks(|sender, receiver| {
+        let whole = content(EAGER_BYTES as usize);
+        let lend = || {
+            let mut engine = sender.engine.borrow_mut();
+            let envelope = prepare_send(sender, &mut engine, whole.len());
+            assert!(matches!(engine.lend_parts(1, &envelope, &whole, false), Lending::Done));
+        };
+        let receive = || {
+            let mut buffer = vec![0; whole.len()];
+            receiver.recv(&mut buffer, (0, TAG)).unwrap();
+            assert!(buffer == whole);
+            assert_eq!(receiver.engine.borrow().links[0].chunks.held(), MOST_PARTS);
+        };
+        lend();
+        receive();
+        lend();
+        assert!(receiver.try_probe((0, TAG + 1)).unwrap().is_none());
+        assert_eq!(receiver.engine.borrow().links[0].kept_chunks(), MOST_PARTS);
+        receive();
         assert!(all_chunks_come_back(sender, receiver));
     });
 }
