@@ -62,7 +62,8 @@ pub(crate) const MOST_PARTS: usize = 32;
 pub(crate) const EAGER_BYTES: u64 = (MOST_PARTS * CHUNK_BYTES) as u64;
 /// The longest one to a distant core, and where ranks may hold on to less.
 pub(crate) const LESS_EAGER_BYTES: u64 = 256 << 10;
-/// The most chunks of a matched message that are told of at once, and that are sent before others get their turn.
+/// Chunks of a matched message that are sent before another one gets its turn and incoming cells are looked at, and the most that are
+/// told of at once.
 pub(crate) const RUN_CHUNKS: usize = 4;
 /// Parts for which there is room in the rows that a ring begins with, and all that there is where there are very many ranks.
 pub(crate) const FIRST_PARTS: usize = 8;

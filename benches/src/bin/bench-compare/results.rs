@@ -305,26 +305,25 @@ pub(crate) mod tests {
         assert_eq!(rounds(State::Changed), [None, None]);
     }
 
+    /// In which states a figure counts that is measured by a run of `tests`, after which and before which the floor was this.
+    fn counts(figure: &str, tests: &[&str], floor: f64) -> [bool; 2] {
+        let mut results = sample();
+        let key = key(figure, 2, 8);
+        results.add(OURS, &key, "us", Better::Lower, 0, 0.3);
+        results.blocks.push(block(tests, 0, vec![run(OURS, floor, floor)]));
+        find_states(&mut results.blocks);
+        [State::Near, State::Distant]
+            .map(|state| results.in_state(state).entry(OURS, &key).unwrap().rounds == [Some(0.3)])
+    }
+
     #[test]
     fn figures_of_a_test_that_has_several_have_its_state() {
-        let mut results = sample();
-        let idle = key("idle-recv", 2, 0);
-        results.add(OURS, &idle, "%", Better::Lower, 0, 0.03);
-        results.blocks.push(block(&["idle"], 0, vec![run(OURS, 0.05, 0.05)]));
-        find_states(&mut results.blocks);
-        let rounds = |state| results.in_state(state).entry(OURS, &idle).unwrap().rounds.clone();
-        assert_eq!((rounds(State::Near), rounds(State::Distant)), (vec![Some(0.03)], vec![None]));
+        assert_eq!(counts("idle-recv", &["idle"], 0.05), [true, false]);
     }
 
     #[test]
     fn data_in_use_has_the_state_of_its_own_run() {
-        let mut results = sample();
-        let used = key("latency-in-use", 2, 8);
-        results.add(OURS, &used, "us", Better::Lower, 0, 0.3);
-        results.blocks.push(block(&["latency-in-use"], 0, vec![run(OURS, 0.2, 0.2)]));
-        find_states(&mut results.blocks);
-        let rounds = |state| results.in_state(state).entry(OURS, &used).unwrap().rounds.clone();
-        assert_eq!((rounds(State::Near), rounds(State::Distant)), (vec![None], vec![Some(0.3)]));
+        assert_eq!(counts("latency-in-use", &["latency-in-use"], 0.2), [false, true]);
     }
 
     #[test]

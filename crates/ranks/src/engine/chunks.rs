@@ -1,8 +1,8 @@
 //! The chunks that lie between this rank and one other: of both ranks' pools, and who holds them.
 //!
 //! A message lends its chunks to its receiver. Who has emptied them does not give them back at once: the next message in
-//! chunks to the other rank goes there, in the memory that was read last, until another message comes from that rank, this one matches a longer one of it, or
-//! goes to sleep. A line that a core has read from where another one wrote it belongs to the reader's cache then, and is written
+//! chunks to the other rank goes there, in the memory that was read last, until another message comes from that rank, this one
+//! matches a longer one of it, or goes to sleep. A line that a core has read from where another one wrote it belongs to the reader's cache then, and is written
 //! without asking anybody; the line of any other chunk has to be fetched first (docs/decisions/003-bulk-lane.md).
 
 use std::hint::black_box;

@@ -30,8 +30,6 @@ use crate::layout::{CHUNK_BYTES, RUN_CHUNKS, part_bytes};
 
 /// Chunks that an unmatched long message may hold: enough for the copy to go on while the match comes back.
 const EARLY_CHUNKS: usize = 4;
-/// Chunks that one stream sends before another gets its turn and incoming cells are looked at.
-const CHUNKS_PER_TURN: usize = RUN_CHUNKS;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendState {
@@ -339,9 +337,9 @@ impl Engine {
         let producer = self.links[destination].producer.as_ref();
         let is_streamed = producer.is_some_and(|producer| producer.distance().streams(CHUNK_BYTES));
         let mut sent = 0;
-        while sent < CHUNKS_PER_TURN {
+        while sent < RUN_CHUNKS {
             let chunks = match is_streamed {
-                true => self.send_run(destination, id, CHUNKS_PER_TURN - sent),
+                true => self.send_run(destination, id, RUN_CHUNKS - sent),
                 false => usize::from(self.send_chunk(destination, id, true)),
             };
             if chunks == 0 {

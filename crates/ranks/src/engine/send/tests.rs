@@ -28,7 +28,7 @@ fn runs_of_chunks_arrive() {
             let id = engine.links[1].streams.front().copied();
             let Some(id) = id else { continue };
             let before = engine.sends.get_mut(id).unwrap().copied;
-            engine.send_run(1, id, CHUNKS_PER_TURN);
+            engine.send_run(1, id, RUN_CHUNKS);
             let send = engine.sends.get_mut(id).unwrap();
             longest = longest.max(send.copied - before);
             if send.copied == length {
@@ -38,7 +38,33 @@ fn runs_of_chunks_arrive() {
         }
         assert!(receive.wait().unwrap().0 == sent, "{length} bytes");
         drop(send.wait().unwrap());
-        assert!(length < eager + 100_000 || longest == CHUNKS_PER_TURN * CHUNK_BYTES, "{longest} at once");
+        assert!(length < eager + 100_000 || longest == RUN_CHUNKS * CHUNK_BYTES, "{longest} at once");
     }
+    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+}
+
+/// What no sender tells of is damage, and nothing of it is taken.
+#[test]
+fn runs_that_cannot_be_are_refused() {
+    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+    job.header().direct_from.store(u64::MAX, Relaxed);
+    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    let send = sender.isend(vec![1u8; 1 << 20], 1).unwrap();
+    let tell = |chunk: u32, length: usize, fresh| {
+        let engine = &mut *receiver.engine.borrow_mut();
+        let message = *engine.links[0].inflows.keys().next().unwrap();
+        engine.receive_chunk(0, message, (chunk, length as u32), fresh)
+    };
+    assert!(receiver.try_probe(0).unwrap().is_some());
+    assert!(tell(0, 2 * CHUNK_BYTES, false).is_err(), "not matched");
+    let mut receive = receiver.irecv_into(vec![0u8; 1 << 20], 0).unwrap();
+    let last = job.geometry().pool_chunks as u32 - 1;
+    assert!(tell(0, (RUN_CHUNKS + 1) * CHUNK_BYTES, false).is_err(), "too many");
+    assert!(tell(0, CHUNK_BYTES + 1, false).is_err(), "no whole chunks, and not the end");
+    assert!(tell(0, 2 * CHUNK_BYTES, true).is_err(), "from a near core");
+    assert!(tell(last, 2 * CHUNK_BYTES, false).is_err(), "beyond the pool");
+    assert!(!receive.test().unwrap());
+    assert!(tell(last - 1, 2 * CHUNK_BYTES, false).is_ok());
+    drop((send, receive));
     [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
 }
