@@ -9,8 +9,7 @@
 //! | CLAIMED | being written; stays so if its writer dies | => READY |
 //! | READY | never changes again | |
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::panic::Location;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -25,47 +24,46 @@ const READY: u32 = 2;
 /// What a number of 0 stands for.
 const UNKNOWN: u16 = 0;
 
-/// Lines whose numbers are found without a search.
-const RECENT: usize = 16;
+/// Lines that a rank can know: twice as many as there are numbers, so that most lie where they are looked for first.
+const KNOWN: usize = 2 * CALL_SITES;
+
+/// A place for a line.
+const FREE: (usize, u16) = (0, UNKNOWN);
 
 type Key = *const Location<'static>;
 
 /// This rank's view of the table.
 pub(crate) struct CallSites {
     job: &'static Job,
-    /// Lines used lately, each at the place that its address names: loops send from the same few again and again.
-    recent: [Cell<(usize, u16)>; RECENT],
-    known: RefCell<HashMap<usize, u16>>,
+    known: Known,
+}
+
+/// The lines that this rank has used, with their numbers: each at the first free place from the one on that its address names. No
+/// line takes another one's place: two lines of one loop would do that to each other in every turn.
+struct Known {
+    places: Box<[Cell<(usize, u16)>; KNOWN]>,
 }
 
 impl CallSites {
     pub(crate) fn new(job: &'static Job) -> Self {
-        Self { job, recent: [const { Cell::new((0, UNKNOWN)) }; RECENT], known: RefCell::new(HashMap::new()) }
+        Self { job, known: Known::new() }
     }
 
     /// The number of a call site.
     #[inline]
     pub(crate) fn intern(&self, site: CallSite) -> u16 {
-        let key = key(site);
-        let (recent, number) = self.recent[place(key)].get();
-        if key == recent { number } else { self.look_up(site, key) }
+        let key = (site.0 as Key).addr();
+        self.known.at_once(key).unwrap_or_else(|| self.look_up(site, key))
     }
 
-    /// The number of a call site that sends nothing: the line that sent last stays at hand.
-    pub(crate) fn intern_aside(&self, site: CallSite) -> u16 {
-        *self.known.borrow_mut().entry(key(site)).or_insert_with(|| self.enter(site))
+    #[cold]
+    fn look_up(&self, site: CallSite, key: usize) -> u16 {
+        self.known.find(key, || self.enter(site))
     }
 
     /// The place as text, `file:line:column`.
     pub(crate) fn describe(&self, number: u16) -> String {
         describe(self.job, number).unwrap_or_else(|| "an unknown place".into())
-    }
-
-    #[cold]
-    fn look_up(&self, site: CallSite, key: usize) -> u16 {
-        let number = self.intern_aside(site);
-        self.recent[place(key)].set((key, number));
-        number
     }
 
     /// Finds the line in the table, or claims an entry for it.
@@ -93,15 +91,41 @@ pub(crate) fn describe(job: &Job, number: u16) -> Option<String> {
     job.call_sites().get(at).and_then(read)
 }
 
-fn key(site: CallSite) -> usize {
-    (site.0 as Key).addr()
-}
+impl Known {
+    fn new() -> Self {
+        Self { places: Box::new([const { Cell::new(FREE) }; KNOWN]) }
+    }
 
-/// Where a line is looked for first. The compiler puts locations side by side, and they are an odd number of words
-/// long: neighbours have different places.
-#[inline]
-fn place(key: usize) -> usize {
-    key / align_of::<Location<'_>>() % RECENT
+    /// Where a line is looked for first. The compiler puts locations side by side: neighbours have different places.
+    #[inline]
+    fn place(key: usize) -> usize {
+        key / align_of::<Location<'_>>() % KNOWN
+    }
+
+    /// The number of a line that lies where it is looked for first.
+    #[inline]
+    fn at_once(&self, key: usize) -> Option<u16> {
+        let (known, number) = self.places[Self::place(key)].get();
+        (key == known).then_some(number)
+    }
+
+    /// The number of a line, which `enter` gives to one that is not known yet.
+    fn find(&self, key: usize, enter: impl FnOnce() -> u16) -> u16 {
+        let (before, from) = self.places.split_at(Self::place(key));
+        for place in from.iter().chain(before) {
+            let (known, number) = place.get();
+            if key == known {
+                return number;
+            }
+            if place.get() == FREE {
+                let number = enter();
+                place.set((key, number));
+                return number;
+            }
+        }
+        // So many lines have used up all numbers.
+        UNKNOWN
+    }
 }
 
 /// FNV-1a: the order of the table only has to be the same in all ranks.
@@ -146,4 +170,37 @@ fn read(entry: &CallSiteEntry) -> Option<String> {
     // From shared memory, on its way to a terminal.
     let file = String::from_utf8_lossy(&bytes).replace(char::is_control, "?");
     Some(format!("{file}:{}:{}", entry.line.load(Relaxed), entry.column.load(Relaxed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// Every line keeps the number that it was given once, whichever lines its address is like; what finds no place is unknown.
+    #[test]
+    fn lines_keep_their_numbers() {
+        let step = align_of::<Location<'_>>();
+        let known = Known::new();
+        let mut numbers = HashMap::new();
+        // By threes of one place each; those of the last place go on at the beginning.
+        let places = (KNOWN + 2..).step_by(3);
+        let keys =
+            places.flat_map(|place| [place, place + KNOWN, place + 7 * KNOWN]).map(|place| place * step);
+        for (key, number) in keys.clone().take(KNOWN).zip(1..) {
+            assert_eq!(known.find(key, || number), number, "a new line");
+            numbers.insert(key, number);
+            for (&key, &number) in &numbers {
+                assert_eq!(known.at_once(key).unwrap_or(number), number);
+                assert_eq!(known.find(key, || unreachable!("a line that is known")), number);
+            }
+        }
+        assert_eq!(
+            known.find(keys.clone().nth(KNOWN).unwrap(), || unreachable!("no place is left")),
+            UNKNOWN
+        );
+        let at_once = keys.take(KNOWN).filter(|&key| known.at_once(key).is_some()).count();
+        assert!(at_once >= KNOWN / 3, "{at_once} of {KNOWN} lie where they are looked for first");
+    }
 }

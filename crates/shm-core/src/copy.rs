@@ -60,6 +60,22 @@ pub(crate) unsafe fn copy(source: *const u8, destination: *mut u8, length: usize
     unsafe { std::ptr::copy_nonoverlapping(source, destination, length) }
 }
 
+/// [`copy`] for lengths up to where it uses vectors: always in vectors, where there are any.
+///
+/// # Safety
+///
+/// As [`copy`].
+#[inline]
+pub(crate) unsafe fn copy_in_vectors(source: *const u8, destination: *mut u8, length: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX, and the ranges are the caller's promise.
+        return unsafe { copy_vectors::<false>(source, destination, length) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::copy_nonoverlapping(source, destination, length) }
+}
+
 /// [`copy`] of what a near core has written just now, and may write on behind it.
 ///
 /// A processor that reads upwards asks for lines beyond the end too: those that the other core is about to write, which

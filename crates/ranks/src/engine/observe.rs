@@ -210,7 +210,7 @@ impl Engine {
 
     fn observe_receive(&mut self, envelope: &Envelope, number: u64, receive: Option<OperationId>) {
         let caller = receive.and_then(|id| self.receives.get(id)).map(|receive| receive.caller);
-        let site = caller.map_or(0, |caller| self.call_sites.intern_aside(caller.at));
+        let site = caller.map_or(0, |caller| self.call_sites.intern(caller.at));
         let Some(observer) = &self.observer else { return };
         let Envelope { source, tag, length: bytes, .. } = *envelope;
         let source = usize::from(source);
@@ -227,7 +227,7 @@ impl Engine {
     #[cold]
     pub(super) fn observe_wait(&mut self, begin: u64, blocked: &Blocked<'_>) {
         let Blocked { caller, peer, tag, bytes, .. } = *blocked;
-        let site = self.call_sites.intern_aside(caller.at);
+        let site = self.call_sites.intern(caller.at);
         let Some(observer) = &self.observer else { return };
         let end = monotonic_nanoseconds();
         observer.count_wait(caller, site, end.saturating_sub(begin));
@@ -238,7 +238,7 @@ impl Engine {
     /// This rank has taken part in a collective.
     #[cold]
     pub(crate) fn observe_collective(&mut self, begin: u64, caller: Caller, bytes: u64) {
-        let site = self.call_sites.intern_aside(caller.at);
+        let site = self.call_sites.intern(caller.at);
         let Some(observer) = &self.observer else { return };
         observer.count_call(caller, site, bytes);
         let kind = event_kind::COLLECTIVE;

@@ -214,7 +214,7 @@ impl Engine {
         line.context.store(blocked.context, Relaxed);
         line.bytes.store(blocked.bytes, Relaxed);
         line.since.store(since, Relaxed);
-        line.call_site.store(u32::from(self.call_sites.intern_aside(blocked.caller.at)), Relaxed);
+        line.call_site.store(u32::from(self.call_sites.intern(blocked.caller.at)), Relaxed);
         line.released_by.store(0, Relaxed);
         line.in_full.store(in_full.into(), Relaxed);
         // SYNC status: odd tells a reader that the fields before it are those of a blocked rank.

@@ -201,9 +201,10 @@ fn next_message(job: &Job, ring: (usize, usize)) -> (u64, usize) {
     let newest = (0..job.geometry().ring_cells).max_by_key(|at| stamp(at) as u32).unwrap_or(0);
     let (position, next) = (stamp(&newest) & 0xffff_ffff, stamp(&newest) as usize >> NEXT_ROW & 31);
     match position as usize % ROW_CELLS {
-        0 if position == 0 => (0, 0),
-        0 => (position, next * ROW_CELLS),
-        _ => (position, newest + 1),
+        // The first message of a row lies behind the others.
+        0 if position == 0 => (0, ROW_CELLS - 1),
+        0 => (position, next * ROW_CELLS + ROW_CELLS - 1),
+        _ => (position, newest - 1),
     }
 }
 

@@ -9,7 +9,10 @@
 use std::hint::black_box;
 
 use super::shuttle::{Shuttle, Side, View, claimed_bytes};
-use super::{Body, CELL_WORDS, Cell, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, copy_short, lap, stamp_of};
+use super::{
+    Body, CELL_WORDS, Cell, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, STRAIGHT_BYTES, copy_long,
+    copy_short, copy_straight, first_place, lap, stamp_of,
+};
 use crate::bytes::{LINE_BYTES, prepare_line};
 use crate::first_look::FirstLook;
 use crate::sync::Ordering;
@@ -25,13 +28,14 @@ const LAGGING: u64 = 2;
 /// bytes 2320 and 4120, 512 bytes 5680 and 11700, 1 KiB 6400 and 9120. In one direction: 512 bytes 11900 and 14400, 1 KiB 12000 and
 /// 15700, but 64 bytes, whose second line stays as it is up to this payload, would be 2850 and 2660 ...
 const LEFT_BYTES: usize = 96;
-/// ... and so does the first line of payload that is longer than this: 1 KiB would be 11500.
-const FIRST_TAKEN_BYTES: usize = 768;
-/// Of payload longer than this it writes over all lines but the first whether it lags behind or not. Half round trips, 240 to 430 alternating
-/// rounds on near cores, without and with, µs: 800 bytes 0.1385 and 0.132, 1 KiB 0.177 and 0.168; 43 to 50 on distant ones: 1 KiB 0.716 and 0.637
-/// (with the first line more). Shorter ones their producer prepares while it waits in a blocking receive, after a blocking send: 512 bytes 0.101 so, and
-/// 0.071 µs. Where it does neither, 512 bytes take the 0.120 instead of the 0.1125 of that time.
-const ALWAYS_TAKEN_BYTES: usize = 512;
+/// ... and so does the first line of payload that is longer than this: 1 KiB would be 14600 instead of 18000, 512 bytes in both directions
+/// 8500 instead of 10600.
+const FIRST_TAKEN_BYTES: usize = 400;
+/// Of payload longer than this it writes over all lines but the first whether it lags behind or not: so many its producer, which prepares them
+/// while it waits in a blocking receive, after a blocking send, has not all in time. Half round trips, 35 alternating rounds on near cores and 15 on
+/// distant ones, without and with, µs: 576 bytes 0.092 and 0.098, 0.342 and 0.357; 896 bytes 0.106 and 0.110, 0.408 and 0.375; 1 KiB 0.117 and 0.115, 0.451
+/// and 0.388. Where the producer does not prepare them, shorter ones take a little longer: 512 bytes 0.120 instead of 0.1125 of that time.
+const ALWAYS_TAKEN_BYTES: usize = 896;
 /// A consumer that does not wait says how far it is after so many messages.
 pub(super) const MOST_UNPUBLISHED: u64 = 2 * ROW_CELLS as u64;
 
@@ -67,11 +71,11 @@ pub struct Ahead {
 /// The reading half.
 pub struct Consumer<'a> {
     ring: Ring<'a>,
-    /// The next message: its position, its cell, where that is, and where its row ends.
+    /// The next message: its position, its cell, where that is, and where the last one of its row is.
     pub(super) head: u64,
     cell: &'a Cell,
     place: u32,
-    row_end: u32,
+    row_last: u32,
     pub(super) head_published: u64,
     /// The first position of the lap after that.
     pub(super) next_lap: u64,
@@ -89,15 +93,15 @@ impl<'a> Consumer<'a> {
 
     /// The reading half of a ring that nobody has used yet, without a shuttle.
     pub fn new(ring: Ring<'a>) -> Self {
-        let (cell, row_end) = (&ring.cells[0], ROW_CELLS as u32);
+        let place = first_place(0);
         Self {
             ring,
             head: 0,
-            cell,
-            place: 0,
-            row_end,
+            cell: &ring.cells[place],
+            place: place as u32,
+            row_last: 0,
             head_published: 0,
-            next_lap: row_end.into(),
+            next_lap: ROW_CELLS as u64,
             streak: 0,
             shuttle: View::NONE,
             first_look: FirstLook::new(),
@@ -256,7 +260,7 @@ impl<'a> Consumer<'a> {
             let position = (lap(ahead.position) + 1) * ROW_CELLS as u64;
             ahead = Ahead { position, place: body.next_place() as u32 };
         }
-        self.peek_at(Ahead { position: last, place: ahead.place + (last - ahead.position) as u32 })
+        self.peek_at(Ahead { position: last, place: ahead.place - (last - ahead.position) as u32 })
     }
 
     /// Where the next message lies, or will.
@@ -270,7 +274,7 @@ impl<'a> Consumer<'a> {
     pub fn after(&self, ahead: Ahead, body: &Body) -> Ahead {
         let position = ahead.position + 1;
         let ends_row = position.is_multiple_of(ROW_CELLS as u64);
-        Ahead { position, place: if ends_row { body.next_place() as u32 } else { ahead.place + 1 } }
+        Ahead { position, place: if ends_row { body.next_place() as u32 } else { ahead.place - 1 } }
     }
 
     /// The header of the message at `ahead`, if it is there, as [`Consumer::peek_ahead`] gives it.
@@ -289,7 +293,7 @@ impl<'a> Consumer<'a> {
     pub fn pop_to(&mut self, ahead: Ahead) -> bool {
         self.streak += ahead.position - self.head;
         (self.head, self.place) = (ahead.position, ahead.place);
-        self.row_end = (ahead.place / ROW_CELLS as u32 + 1) * ROW_CELLS as u32;
+        self.row_last = ahead.place / ROW_CELLS as u32 * ROW_CELLS as u32;
         self.cell = &self.ring.cells[ahead.place as usize];
         self.publish_if_late()
     }
@@ -314,8 +318,16 @@ impl<'a> Consumer<'a> {
             // SAFETY: by Invariant 2 the producer leaves the cell alone; both `buffer` and what it holds are so long.
             content.with(|place| unsafe { copy_short(place.cast(), to, length) });
         } else {
-            // SAFETY: as above; private memory does not overlap with shared one.
-            content.with(|place| unsafe { copy_longer(place.cast(), to, length) });
+            content.with(|place| {
+                let from = place.cast();
+                // SAFETY: as above; private memory does not overlap with shared one.
+                unsafe {
+                    match length <= STRAIGHT_BYTES {
+                        true => copy_straight(from, to, length),
+                        false => copy_long(from, to, length),
+                    }
+                }
+            });
         }
     }
 
@@ -340,7 +352,6 @@ impl<'a> Consumer<'a> {
         }
         let next = body.next_place();
         self.head += 1;
-        self.place += 1;
         self.streak += 1;
         let lags = self.streak >= LAGGING;
         if lags {
@@ -348,15 +359,18 @@ impl<'a> Consumer<'a> {
         } else if body.payload_bytes() > ALWAYS_TAKEN_BYTES {
             self.take_more_lines(body.payload_bytes());
         }
-        if self.place == self.row_end {
-            (self.place, self.row_end) = (next as u32, (next + ROW_CELLS) as u32);
-        } else if lags {
-            let index = ROW_CELLS - (self.row_end - self.place) as usize;
-            // The first cell of that row was not known when those of this one were asked for.
-            if index == 1 {
-                prepare_line(&self.ring.cells[next]);
+        if self.place == self.row_last {
+            (self.place, self.row_last) = (next as u32, (next + 1 - ROW_CELLS) as u32);
+        } else {
+            self.place -= 1;
+            if lags {
+                let left = (self.place - self.row_last) as usize;
+                // The first cell of that row was not known when those of this one were asked for.
+                if left == ROW_CELLS - 2 {
+                    prepare_line(&self.ring.cells[next]);
+                }
+                prepare_line(&self.ring.cells[next + 1 - ROW_CELLS + left]);
             }
-            prepare_line(&self.ring.cells[next + index]);
         }
         self.cell = &self.ring.cells[self.place as usize];
         self.publish_if_late()
@@ -418,15 +432,4 @@ impl<'a> Consumer<'a> {
         self.head_published = self.head;
         self.next_lap = (lap(self.head) + 1) * ROW_CELLS as u64;
     }
-}
-
-/// Copies more than [`SHORT_BYTES`] bytes: out of the way of those that do not.
-///
-/// # Safety
-///
-/// As [`copy_short`].
-#[inline(never)]
-unsafe fn copy_longer(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { std::ptr::copy_nonoverlapping(from, to, length) }
 }

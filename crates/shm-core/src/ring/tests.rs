@@ -237,7 +237,7 @@ fn stamps_of_rows_that_nobody_has_used_for_long_are_not_taken_for_messages() {
             let (mut producer, mut consumer) = at_lap(ring, lap);
             // As if all other rows had been used all sequences ago.
             for (at, cell) in cells.iter().enumerate().skip(ROW_CELLS).filter(|_| written) {
-                let position = (lap + 1) * ROW_CELLS as u64 + (at % ROW_CELLS) as u64;
+                let position = (lap + 1) * ROW_CELLS as u64 + (ROW_CELLS - 1 - at % ROW_CELLS) as u64;
                 cell.stamp.store(stamp(position, 1, 1), Ordering::Relaxed);
             }
             for number in 0..40 {
@@ -256,7 +256,7 @@ fn a_damaged_cell_is_an_error() {
     {
         let (header, cells) = (RingHeader::new(), cells(7));
         let mut consumer = Consumer::new(Ring::new(&header, &cells));
-        cells[0].stamp.store(stamp(0, told, 1), Ordering::Release);
+        cells[ROW_CELLS - 1].stamp.store(stamp(0, told, 1), Ordering::Release);
         let damaged = Damaged { claimed, next, most: PAYLOAD_BYTES, rows: 7 };
         assert_eq!(consumer.peek(), Some(Err(damaged)));
         assert_eq!(consumer.peek_ahead(ROW_CELLS), Some(Err(damaged)));
