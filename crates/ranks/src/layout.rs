@@ -628,7 +628,8 @@ const fn fingerprint() -> Fingerprint {
         board::SLOT_LIMIT,
         board::SLOTS_BYTES,
     ];
-    let mut result = structs.text(env!("CARGO_PKG_VERSION"));
+    // The first message of a row of cells lies behind the others.
+    let mut result = structs.text(env!("CARGO_PKG_VERSION")).text("rows downwards");
     let mut at = 0;
     while at < constants.len() {
         result = result.number(constants[at] as u64);

@@ -13,8 +13,8 @@
 
 use crate::bytes::LINE_BYTES;
 
-/// Up to this `memcpy` is at its best, and never uses `rep movsb`. Windows of 1 KiB through a ring, near cores of a Zen 4 machine:
-/// 12.5 GB/s with it, 8.3 with vectors.
+/// Up to this `memcpy` is at its best, and never uses `rep movsb`. All_reduce of 1 KiB by 2 ranks, near cores of a Zen 4 machine: 0.177 µs
+/// with it, 0.195 with vectors from 512 bytes on; all_to_all 0.141 and 0.157. For the cells of a ring see `MEMCPY_BYTES` in `ring.rs`.
 const SHORT_BYTES: usize = 1024;
 /// From here on [`copy_fresh`] reads both halves: see its table.
 #[cfg(target_arch = "x86_64")]
@@ -52,15 +52,15 @@ const TURN: usize = 4 * BLOCK;
 #[inline]
 pub(crate) unsafe fn copy(source: *const u8, destination: *mut u8, length: usize) {
     #[cfg(target_arch = "x86_64")]
-    if length > SHORT_BYTES && std::arch::is_x86_feature_detected!("avx") {
-        // SAFETY: the processor has AVX, and the ranges are the caller's promise.
-        return unsafe { copy_vectors::<false>(source, destination, length) };
+    if length > SHORT_BYTES {
+        // SAFETY: the caller's promise.
+        return unsafe { copy_in_vectors(source, destination, length) };
     }
     // SAFETY: the caller's promise.
     unsafe { std::ptr::copy_nonoverlapping(source, destination, length) }
 }
 
-/// [`copy`] for lengths up to where it uses vectors: always in vectors, where there are any.
+/// [`copy`] in vectors, whatever the length, where the processor has them.
 ///
 /// # Safety
 ///

@@ -204,7 +204,8 @@ fn next_message(job: &Job, ring: (usize, usize)) -> (u64, usize) {
         // The first message of a row lies behind the others.
         0 if position == 0 => (0, ROW_CELLS - 1),
         0 => (position, next * ROW_CELLS + ROW_CELLS - 1),
-        _ => (position, newest - 1),
+        // A stamp that is damaged may stand in the first cell. Places are taken modulo how many there are.
+        _ => (position, newest + job.geometry().ring_cells - 1),
     }
 }
 
@@ -212,7 +213,8 @@ fn next_message(job: &Job, ring: (usize, usize)) -> (u64, usize) {
 fn replay_message(job: &Job, script: &mut Script<'_>) {
     let ring = (script.below(RANKS), script.below(RANKS));
     let (position, at) = next_message(job, ring);
-    let old = cell(job, ring, at + job.geometry().ring_cells - 1 - script.below(8));
+    // Those before it in its row lie behind it.
+    let old = cell(job, ring, at + job.geometry().ring_cells + 2 - script.below(9));
     let new = cell(job, ring, at);
     for (new, old) in new.iter().zip(old).skip(1) {
         new.store(old.load(Relaxed), Relaxed);
@@ -400,6 +402,19 @@ mod tests {
     fn a_script_without_damage_moves_messages() {
         // Not just errors from the first step on.
         play(&[5, 0, 1, 0, 7, 3, 7, 1, 0, 0, 10, 1, 0, 0, 15, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_follows_a_damaged_stamp_lies_in_the_ring() {
+        let _playing = PLAYING.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = fresh_job();
+        let ring = (0, 1);
+        assert_eq!(next_message(job, ring), (0, ROW_CELLS - 1));
+        cell(job, ring, 0)[0].store(1, Relaxed);
+        let (position, at) = next_message(job, ring);
+        assert_eq!((position, at % job.geometry().ring_cells), (1, job.geometry().ring_cells - 1));
+        replay_message(job, &mut Script(&[0, 1, 0]));
+        assert_eq!(cell(job, ring, at)[0].load(Relaxed) as u32, 2);
     }
 
     #[test]

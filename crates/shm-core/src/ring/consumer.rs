@@ -10,8 +10,8 @@ use std::hint::black_box;
 
 use super::shuttle::{Shuttle, Side, View, claimed_bytes};
 use super::{
-    Body, CELL_WORDS, Cell, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, STRAIGHT_BYTES, copy_long,
-    copy_short, copy_straight, first_place, lap, stamp_of,
+    Body, CELL_WORDS, Cell, MEMCPY_BYTES, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, copy_by_memcpy,
+    copy_long, copy_short, first_place, lap, stamp_of,
 };
 use crate::bytes::{LINE_BYTES, prepare_line};
 use crate::first_look::FirstLook;
@@ -322,8 +322,8 @@ impl<'a> Consumer<'a> {
                 let from = place.cast();
                 // SAFETY: as above; private memory does not overlap with shared one.
                 unsafe {
-                    match length <= STRAIGHT_BYTES {
-                        true => copy_straight(from, to, length),
+                    match length <= MEMCPY_BYTES {
+                        true => copy_by_memcpy(from, to, length),
                         false => copy_long(from, to, length),
                     }
                 }

@@ -55,7 +55,7 @@ enum Step {
     PopSeveral(usize),
     PeekAhead(usize),
     LookForNothing,
-    Prepare,
+    Prepare(usize),
     AskForRoom(usize),
     UseAll,
 }
@@ -67,7 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..10usize).prop_map(Step::PopSeveral),
         1 => (0..12usize).prop_map(Step::PeekAhead),
         1 => Just(Step::LookForNothing),
-        1 => Just(Step::Prepare),
+        1 => (0..=PAYLOAD_BYTES + 1).prop_map(Step::Prepare),
         1 => (0..=8usize).prop_map(Step::AskForRoom),
         1 => Just(Step::UseAll),
     ]
@@ -109,9 +109,9 @@ proptest! {
                     prop_assert!(producer.has_room_for(8), "no room in an empty ring");
                 }
                 Step::LookForNothing => {}
-                Step::Prepare => {
+                Step::Prepare(length) => {
                     producer.prepare();
-                    producer.prepare_payload(500, false);
+                    producer.prepare_payload(length, false);
                 }
                 Step::AskForRoom(messages) => {
                     if producer.has_room_for(messages) {
