@@ -238,10 +238,10 @@ impl<'a> Ring<'a> {
     }
 }
 
-/// Where the first message of a row lies, behind the others.
+/// Where the first message of the row that begins at `row` lies: behind the others.
 #[inline]
 fn first_place(row: usize) -> usize {
-    row * ROW_CELLS + ROW_CELLS - 1
+    row + ROW_CELLS - 1
 }
 
 /// The number of the lap that the message at `position` belongs to.
@@ -263,10 +263,10 @@ impl Body {
         self.in_shuttle
     }
 
-    /// Where the first message of the row after that of the message lies.
+    /// Where the row after that of the message begins.
     #[inline]
-    fn next_place(&self) -> usize {
-        first_place(usize::from(self.told >> LENGTH_BITS))
+    fn next_row(&self) -> usize {
+        usize::from(self.told >> LENGTH_BITS) * ROW_CELLS
     }
 }
 

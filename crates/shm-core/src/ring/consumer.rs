@@ -125,7 +125,7 @@ impl<'a> Consumer<'a> {
     fn body(&self, cell: &Cell, stamp: u64) -> Result<Body, Damaged> {
         let (told, kind) = ((stamp >> 32) as u16, (stamp >> 48) as u16);
         let mut body = Body { told, kind, in_shuttle: false, words: [0; CELL_WORDS] };
-        if body.payload_bytes() > PAYLOAD_BYTES || body.next_place() >= self.ring.cells.len() {
+        if body.payload_bytes() > PAYLOAD_BYTES || body.next_row() >= self.ring.cells.len() {
             return Err(self.damaged(&body));
         }
         // SAFETY: by Invariant 2 the producer leaves the cell alone until `head` has passed it.
@@ -135,7 +135,7 @@ impl<'a> Consumer<'a> {
 
     #[cold]
     fn damaged(&self, body: &Body) -> Damaged {
-        let next = body.next_place() / ROW_CELLS;
+        let next = body.next_row() / ROW_CELLS;
         Damaged { claimed: body.payload_bytes(), next, most: PAYLOAD_BYTES, rows: self.ring.rows() }
     }
 
@@ -258,7 +258,7 @@ impl<'a> Consumer<'a> {
                 damaged => return Some(damaged),
             };
             let position = (lap(ahead.position) + 1) * ROW_CELLS as u64;
-            ahead = Ahead { position, place: body.next_place() as u32 };
+            ahead = Ahead { position, place: first_place(body.next_row()) as u32 };
         }
         self.peek_at(Ahead { position: last, place: ahead.place - (last - ahead.position) as u32 })
     }
@@ -274,7 +274,10 @@ impl<'a> Consumer<'a> {
     pub fn after(&self, ahead: Ahead, body: &Body) -> Ahead {
         let position = ahead.position + 1;
         let ends_row = position.is_multiple_of(ROW_CELLS as u64);
-        Ahead { position, place: if ends_row { body.next_place() as u32 } else { ahead.place - 1 } }
+        Ahead {
+            position,
+            place: if ends_row { first_place(body.next_row()) as u32 } else { ahead.place - 1 },
+        }
     }
 
     /// The header of the message at `ahead`, if it is there, as [`Consumer::peek_ahead`] gives it.
@@ -350,7 +353,7 @@ impl<'a> Consumer<'a> {
             self.shuttle.take(self.head);
             return false;
         }
-        let next = body.next_place();
+        let next_row = body.next_row();
         self.head += 1;
         self.streak += 1;
         let lags = self.streak >= LAGGING;
@@ -360,16 +363,16 @@ impl<'a> Consumer<'a> {
             self.take_more_lines(body.payload_bytes());
         }
         if self.place == self.row_last {
-            (self.place, self.row_last) = (next as u32, (next + 1 - ROW_CELLS) as u32);
+            (self.place, self.row_last) = (first_place(next_row) as u32, next_row as u32);
         } else {
             self.place -= 1;
             if lags {
                 let left = (self.place - self.row_last) as usize;
                 // The first cell of that row was not known when those of this one were asked for.
                 if left == ROW_CELLS - 2 {
-                    prepare_line(&self.ring.cells[next]);
+                    prepare_line(&self.ring.cells[first_place(next_row)]);
                 }
-                prepare_line(&self.ring.cells[next + 1 - ROW_CELLS + left]);
+                prepare_line(&self.ring.cells[next_row + left]);
             }
         }
         self.cell = &self.ring.cells[self.place as usize];

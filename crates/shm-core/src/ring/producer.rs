@@ -7,7 +7,7 @@
 
 use super::{
     CELL_WORDS, Cell, FEWEST_ROWS, LENGTH_BITS, MEMCPY_BYTES, MOST_ROWS, PAYLOAD_BYTES, ROW_CELLS, Ring,
-    SHORT_BYTES, copy_by_memcpy, copy_long, copy_short, first_place, lap, stamp,
+    SHORT_BYTES, copy_long, copy_short, first_place, lap, stamp,
 };
 use crate::bytes::{LINE_BYTES, prepare_line};
 use crate::distance::Distance;
@@ -202,7 +202,7 @@ impl<'a> Producer<'a> {
         self.tail += 1;
         if self.place == self.row_last {
             self.row_last = self.next * ROW_CELLS as u32;
-            self.place = first_place(self.next as usize) as u32;
+            self.place = first_place(self.row_last as usize) as u32;
             self.next = NONE;
         } else {
             self.place -= 1;
@@ -233,9 +233,13 @@ impl<'a> Producer<'a> {
         assert!(payload.len() <= PAYLOAD_BYTES, "payload of {} bytes", payload.len());
         let (from, length) = (payload.as_ptr(), payload.len());
         cell.payload.with_mut(|place| {
-            let to = place.cast();
             // SAFETY: by Invariant 2 the consumer is done with this cell; the length was checked above.
-            unsafe { if LONG { copy_long(from, to, length) } else { copy_by_memcpy(from, to, length) } }
+            unsafe {
+                match LONG {
+                    true => copy_long(from, place.cast(), length),
+                    false => std::ptr::copy_nonoverlapping(from, place.cast(), length),
+                }
+            }
         });
     }
 
