@@ -304,17 +304,6 @@ unsafe fn copy_short(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-/// Copies up to [`MEMCPY_BYTES`] bytes: out of the way of those that need no call.
-///
-/// # Safety
-///
-/// As [`copy_short`].
-#[inline(never)]
-unsafe fn copy_by_memcpy(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { std::ptr::copy_nonoverlapping(from, to, length) }
-}
-
 /// Copies more than [`MEMCPY_BYTES`] bytes.
 ///
 /// # Safety

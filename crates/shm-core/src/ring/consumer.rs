@@ -10,8 +10,8 @@ use std::hint::black_box;
 
 use super::shuttle::{Shuttle, Side, View, claimed_bytes};
 use super::{
-    Body, CELL_WORDS, Cell, MEMCPY_BYTES, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, copy_by_memcpy,
-    copy_long, copy_short, first_place, lap, stamp_of,
+    Body, CELL_WORDS, Cell, MEMCPY_BYTES, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, copy_long, copy_short,
+    first_place, lap, stamp_of,
 };
 use crate::bytes::{LINE_BYTES, prepare_line};
 use crate::first_look::FirstLook;
@@ -435,4 +435,15 @@ impl<'a> Consumer<'a> {
         self.head_published = self.head;
         self.next_lap = (lap(self.head) + 1) * ROW_CELLS as u64;
     }
+}
+
+/// Copies up to [`MEMCPY_BYTES`] bytes: out of the way of those that need no call.
+///
+/// # Safety
+///
+/// As [`copy_short`].
+#[inline(never)]
+unsafe fn copy_by_memcpy(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::copy_nonoverlapping(from, to, length) }
 }
