@@ -125,14 +125,7 @@ impl<'a> Owner<'a> {
     /// Looks at all of them only if the oldest is not among them: mostly they come back in order.
     pub fn reclaim(&mut self, mut returned: impl FnMut(u32)) {
         let before = self.free.len();
-        while let Some(&oldest) = self.lent.front() {
-            if !self.is_back(oldest) {
-                break;
-            }
-            self.lent.pop_front();
-            self.free.push_back(oldest);
-            returned(oldest);
-        }
+        self.reclaim_in_order(&mut returned);
         if self.free.len() > before {
             return;
         }
@@ -145,6 +138,18 @@ impl<'a> Owner<'a> {
             }
             !back
         });
+    }
+
+    /// Collects the chunks that came back before the oldest that did not, and tells `returned` of each.
+    pub fn reclaim_in_order(&mut self, mut returned: impl FnMut(u32)) {
+        while let Some(&oldest) = self.lent.front() {
+            if !self.is_back(oldest) {
+                break;
+            }
+            self.lent.pop_front();
+            self.free.push_back(oldest);
+            returned(oldest);
+        }
     }
 
     /// Takes chunks back from holders that are gone: they touch nothing any more.
@@ -210,25 +215,34 @@ impl<'a> Holder<'a> {
         Ok(())
     }
 
-    /// Copies what lies in lent chunks, one behind the other from this one on, to `buffer`.
+    /// Copies what lies in lent chunks, one behind the other from this one on, to `buffer`: in less time if it is `fresh`, put there just now by
+    /// a near owner.
     ///
     /// # Errors
     ///
     /// As [`Holder::copy_out`].
-    pub fn copy_out_run(&self, chunk: u32, buffer: &mut [u8]) -> Result<(), NoSuchChunk> {
+    pub fn copy_out_run(&self, chunk: u32, buffer: &mut [u8], fresh: bool) -> Result<(), NoSuchChunk> {
         self.check_run(chunk, buffer.len())?;
-        self.pool.bytes.copy_out_upwards(chunk as usize * self.pool.chunk_bytes, buffer);
+        let start = chunk as usize * self.pool.chunk_bytes;
+        match fresh {
+            true => self.pool.bytes.copy_out_fresh(start, buffer),
+            false => self.pool.bytes.copy_out_upwards(start, buffer),
+        }
         Ok(())
     }
 
-    /// Puts `data` into chunks that the caller holds, one behind the other from this one on, past the caches.
+    /// Puts `data` into chunks that the caller holds, one behind the other from this one on; past the caches if it is `streamed`.
     ///
     /// # Errors
     ///
     /// As [`Holder::fill`].
-    pub fn fill_run(&self, chunk: u32, data: &[u8]) -> Result<(), NoSuchChunk> {
+    pub fn fill_run(&self, chunk: u32, data: &[u8], streamed: bool) -> Result<(), NoSuchChunk> {
         self.check_run(chunk, data.len())?;
-        self.pool.bytes.copy_in_streaming(chunk as usize * self.pool.chunk_bytes, data);
+        let start = chunk as usize * self.pool.chunk_bytes;
+        match streamed {
+            true => self.pool.bytes.copy_in_streaming(start, data),
+            false => self.pool.bytes.copy_in(start, data),
+        }
         Ok(())
     }
 
@@ -310,6 +324,33 @@ impl<'a> Holder<'a> {
             return Err(NoSuchChunk { chunk, length, chunks, chunk_bytes });
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::bytes::{LINE_BYTES, Line};
+
+    const CHUNK: usize = 16 << 10;
+
+    /// What lies in chunks one behind the other comes out as it was put there, whichever way it went.
+    #[test]
+    fn runs_carry_every_byte() {
+        let returns: [Returns; 4] = Default::default();
+        let lines: Vec<Line> = (0..4 * CHUNK / LINE_BYTES).map(|_| Line::new()).collect();
+        let holder = Holder::new(Pool::new(&returns, SharedBytes::new(&lines)));
+        for (streamed, fresh) in [(false, false), (false, true), (true, false)] {
+            for (chunk, length) in [(0, 4 * CHUNK), (1, 3 * CHUNK - 5), (2, CHUNK + 1), (3, 1)] {
+                let data: Vec<u8> = (0..length).map(|at| (at * 7 + at / 256 + length) as u8).collect();
+                holder.fill_run(chunk, &data, streamed).unwrap();
+                let mut out = vec![0; length];
+                holder.copy_out_run(chunk, &mut out, fresh).unwrap();
+                assert!(out == data, "{length} bytes from chunk {chunk} on");
+            }
+        }
+        assert!(holder.fill_run(2, &vec![0; 2 * CHUNK + 1], false).is_err());
+        assert!(holder.copy_out_run(4, &mut [0], true).is_err());
     }
 }
 

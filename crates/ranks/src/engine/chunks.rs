@@ -67,9 +67,9 @@ impl Chunks {
         self.pool(place).fill(place.chunk, place.offset as usize, data, streamed)
     }
 
-    /// Puts `data` into this rank's chunks from this one on, past the caches.
-    pub(super) fn fill_run(&self, chunk: u32, data: &[u8]) -> Result<(), NoSuchChunk> {
-        self.mine.fill_run(chunk, data)
+    /// Puts `data` into this rank's chunks from this one on; past the caches if it is `streamed`.
+    pub(super) fn fill_run(&self, chunk: u32, data: &[u8], streamed: bool) -> Result<(), NoSuchChunk> {
+        self.mine.fill_run(chunk, data, streamed)
     }
 
     /// Whether the other rank's chunks from this one on can hold that many bytes.
@@ -77,17 +77,14 @@ impl Chunks {
         self.theirs.check_run(chunk, length)
     }
 
-    /// Copies what lies in the other rank's chunks from this one on into `buffer`, if that is given, and gives them back. They have been
-    /// checked.
-    pub(super) fn empty_run(
-        &self,
-        chunk: u32,
-        length: usize,
-        buffer: Option<&mut [u8]>,
-    ) -> Result<(), NoSuchChunk> {
-        if let Some(buffer) = buffer {
-            self.theirs.copy_out_run(chunk, buffer)?;
-        }
+    /// Copies what lies in the other rank's chunks from this one on to `buffer`; `fresh` if a near core has written it just now.
+    pub(super) fn copy_out_run(&self, chunk: u32, buffer: &mut [u8], fresh: bool) -> Result<(), NoSuchChunk> {
+        self.theirs.copy_out_run(chunk, buffer, fresh)
+    }
+
+    /// Gives the other rank's chunks from this one on back that so many bytes are in.
+    pub(super) fn give_back_run(&self, chunk: u32, length: usize) -> Result<(), NoSuchChunk> {
+        self.check_run(chunk, length)?;
         let chunks = chunk..chunk + length.div_ceil(CHUNK_BYTES) as u32;
         chunks.into_iter().try_for_each(|chunk| self.theirs.give_back(chunk))
     }

@@ -12,6 +12,7 @@
 
 use shm_core::pool::{Owner, Pool};
 
+use super::send::EARLY_CHUNKS;
 use crate::envelope::Lent;
 use crate::layout::CHUNK_BYTES;
 
@@ -65,6 +66,33 @@ impl Lender {
         self
     }
 
+    /// Chunks for a message up to `most` that lie one behind the other: the first one, and how many.
+    pub(crate) fn lend_run(
+        &mut self,
+        destination: usize,
+        message: u32,
+        matched: bool,
+        most: usize,
+    ) -> Option<(u32, usize)> {
+        let first = self.lend(destination, message, matched)?;
+        let mut count = 1;
+        while count < most
+            && self.owner.next() == Some(first + count as u32)
+            && self.lend(destination, message, matched).is_some()
+        {
+            count += 1;
+        }
+        Some((first, count))
+    }
+
+    fn lend(&mut self, destination: usize, message: u32, matched: bool) -> Option<u32> {
+        if matched {
+            return self.lend_matched(destination, message);
+        }
+        let loan = Loan { destination: destination as u32, message, matched: false };
+        self.lend_beyond(self.kept_by_early(), loan)
+    }
+
     /// A chunk for a message that is matched: its receiver will empty it.
     pub(crate) fn lend_matched(&mut self, destination: usize, message: u32) -> Option<u32> {
         if !self.may_lend_matched(destination) {
@@ -77,18 +105,6 @@ impl Lender {
         self.loans[chunk as usize] = Loan { destination: destination as u32, message, matched: true };
         self.count_matched(destination);
         Some(chunk)
-    }
-
-    /// [`Lender::lend_matched`], if it is the one behind `chunk`.
-    pub(crate) fn lend_behind(&mut self, chunk: u32, destination: usize, message: u32) -> Option<u32> {
-        let is_next = self.owner.next() == Some(chunk + 1);
-        if is_next { self.lend_matched(destination, message) } else { None }
-    }
-
-    /// A chunk for a message that is not matched yet.
-    pub(crate) fn lend_early(&mut self, destination: usize, message: u32) -> Option<u32> {
-        let loan = Loan { destination: destination as u32, message, matched: false };
-        self.lend_beyond(self.kept_by_early(), loan)
     }
 
     /// Whether there are so many chunks for an eager message.
@@ -150,16 +166,24 @@ impl Lender {
         self.chunks / 2
     }
 
-    /// The message has been matched: its early chunks will come back.
-    pub(crate) fn matched(&mut self, destination: usize, message: u32) {
-        self.reclaim();
-        let lent: Vec<u32> = self.owner.lent().collect();
-        for chunk in lent {
+    /// The message has been matched: its early chunks, which are these, will come back.
+    pub(crate) fn matched(&mut self, destination: usize, message: u32, chunks: &[u32]) {
+        for &chunk in chunks {
             let loan = &mut self.loans[chunk as usize];
+            // It may have come back already.
             if loan.destination as usize == destination && loan.message == message && !loan.matched {
                 loan.matched = true;
                 self.count_matched(destination);
             }
+        }
+    }
+
+    /// Collects what has come back, if the next long message would have to do that before it is matched: for who waits anyway. Half round
+    /// trips of 768 KiB between near cores of a Zen 4 machine 26.3 -> 26.0 µs, of 1 MiB 34.3 -> 34.0 (22 alternating groups).
+    pub(crate) fn reclaim_ahead(&mut self) {
+        if self.owner.free() <= self.without + self.kept_by_early() + EARLY_CHUNKS {
+            let (loans, matched, without) = (&mut self.loans, &mut self.matched, &mut self.without);
+            self.owner.reclaim_in_order(|chunk| end_loan(chunk, loans, matched, without));
         }
     }
 
@@ -169,6 +193,22 @@ impl Lender {
         self.owner.take_back(|chunk| loans[chunk as usize].destination as usize == destination);
         self.without += usize::from(self.matched[destination] > 0);
         self.matched[destination] = 0;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.owner.free()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reclaim_all(&mut self) {
+        self.reclaim();
+    }
+
+    /// Chunks of matched messages that the destination holds.
+    #[cfg(test)]
+    pub(crate) fn held_by(&self, destination: usize) -> u32 {
+        self.matched[destination]
     }
 
     fn may_lend_matched(&self, destination: usize) -> bool {
@@ -182,14 +222,18 @@ impl Lender {
     }
 
     fn reclaim(&mut self) {
-        let (loans, matched, without) = (&self.loans, &mut self.matched, &mut self.without);
-        self.owner.reclaim(|chunk| {
-            let loan = loans[chunk as usize];
-            if loan.matched {
-                let held = &mut matched[loan.destination as usize];
-                *held -= 1;
-                *without += usize::from(*held == 0);
-            }
-        });
+        let (loans, matched, without) = (&mut self.loans, &mut self.matched, &mut self.without);
+        self.owner.reclaim(|chunk| end_loan(chunk, loans, matched, without));
     }
+}
+
+/// The chunk has come back.
+fn end_loan(chunk: u32, loans: &mut [Loan], matched: &mut [u32], without: &mut usize) {
+    let loan = &mut loans[chunk as usize];
+    if loan.matched {
+        let held = &mut matched[loan.destination as usize];
+        *held -= 1;
+        *without += usize::from(*held == 0);
+    }
+    loan.message = NO_MESSAGE;
 }

@@ -134,6 +134,17 @@ fn part_bytes_of(first: &Body) -> usize {
 const PAUSED_FROM: usize = 4 << 10;
 const PAUSES_WHILE_READ: u32 = 4;
 
+/// Who empties a message of so many bytes part by part stays so many parts behind, so that what it reads has left the writer's nearest cache: near cores then
+/// slow each other less, and distant ones know of the next part when they come to it. Half round trips of 2 ranks on a Zen 4 machine, 49 and 11
+/// to 28 alternating groups, at once, one part behind and two, µs: near cores 128 KiB 3.82, 3.84 and 3.84, 256 KiB 7.37, 7.23 and 7.18, 512 KiB
+/// 15.86, 15.53 and 15.52 (in use 20.97, 20.58 and 20.55); distant ones 64 KiB 4.92, 5.10 and -, 128 KiB 9.15, 8.79 and 9.50, 256 KiB
+/// 17.3, 16.1 and 16.8 (in use 19.8, 18.4 and 18.6).
+#[inline]
+fn parts_behind(length: usize, fresh: bool) -> usize {
+    let from = if fresh { 192 << 10 } else { 96 << 10 };
+    usize::from(length >= from)
+}
+
 pub(crate) struct Link {
     /// Where the other rank sleeps.
     doorbell: &'static Doorbell,
@@ -268,20 +279,27 @@ impl Link {
             return false;
         };
         let part_bytes = parts.bytes;
-        for target in buffer.chunks_mut(part_bytes) {
-            let mut part = loop {
-                match self.next_part(&mut parts) {
-                    Some(Ok(part)) => break part,
-                    None if looks > 0 => looks -= 1,
-                    None | Some(Err(_)) => return false,
+        let last = buffer.len().div_ceil(part_bytes) - 1;
+        let behind = parts_behind(buffer.len(), envelope::is_fresh(first));
+        for (index, target) in buffer.chunks_mut(part_bytes).enumerate() {
+            while parts.count <= last.min(index + behind) {
+                let mut part = loop {
+                    match self.next_part(&mut parts) {
+                        Some(Ok(part)) => break part,
+                        None if looks > 0 => looks -= 1,
+                        None | Some(Err(_)) => return false,
+                    }
+                    std::hint::spin_loop();
+                };
+                part.place = self.chunks.as_expected(part.place);
+                self.chunks.expect(self.chunks.part_after(part.place, part_bytes));
+                if parts.push(part).is_err() {
+                    return false;
                 }
-                std::hint::spin_loop();
-            };
-            part.place = self.chunks.as_expected(part.place);
-            if self.chunks.copy_out(part, target).is_err() || parts.push(part).is_err() {
+            }
+            if self.chunks.copy_out(parts.list[index], target).is_err() {
                 return false;
             }
-            self.chunks.expect(self.chunks.part_after(part.place, part_bytes));
         }
         if let Some(last) = parts.as_slice().last() {
             // The next message begins in another chunk.

@@ -267,10 +267,13 @@ impl Engine {
     #[cold]
     fn flush_all(&mut self) -> bool {
         let mut moved = false;
-        for destination in std::mem::take(&mut self.outgoing) {
+        let mut index = 0;
+        while let Some(&destination) = self.outgoing.get(index) {
             moved |= self.flush(destination);
-            if !self.links[destination].is_idle() && !self.outgoing.contains(&destination) {
-                self.outgoing.push(destination);
+            if self.links[destination].is_idle() {
+                self.outgoing.remove(index);
+            } else {
+                index += 1;
             }
         }
         moved

@@ -181,8 +181,7 @@ impl Engine {
         }
     }
 
-    /// The next chunk of a rendezvous message, or a run of them, and the bytes in it; `fresh` if a near core has written them just
-    /// now, as it has no run.
+    /// The next chunk of a rendezvous message, or a run of them, and the bytes in it; `fresh` if a near core has written them just now.
     pub(crate) fn receive_chunk(
         &mut self,
         source: usize,
@@ -191,9 +190,8 @@ impl Engine {
         fresh: bool,
     ) -> std::result::Result<(), String> {
         let link = &mut self.links[source];
-        let place = Lent::theirs(chunk);
         let (is_run, bytes) = (length as usize > CHUNK_BYTES, length as usize);
-        if bytes > RUN_CHUNKS * CHUNK_BYTES || is_run && fresh {
+        if bytes > RUN_CHUNKS * CHUNK_BYTES {
             return Err(format!("{length} bytes in chunks from rank {source} at once"));
         }
         link.chunks.check_run(chunk, bytes).map_err(|error| error.to_string())?;
@@ -211,11 +209,6 @@ impl Engine {
             return Err(format!("a chunk of {length} bytes from rank {source}, {left} are left"));
         }
         let Some(id) = inflow.receive else {
-            if is_run {
-                return Err(format!(
-                    "{length} bytes at once from rank {source} for a message that is not matched"
-                ));
-            }
             inflow.early.push((chunk, length));
             return Ok(());
         };
@@ -223,15 +216,14 @@ impl Engine {
         inflow.received += u64::from(length);
         let buffer = self.receives.get_mut(id).and_then(|receive| receive.buffer.bytes_mut());
         let piece = buffer.map(|buffer| &mut buffer[start..start + bytes]);
-        if is_run {
-            link.chunks.empty_run(chunk, bytes, piece).map_err(|error| error.to_string())?;
-        } else {
-            if let Some(piece) = piece {
-                let part = Part { place, fresh, keep: false };
-                link.chunks.copy_out(part, piece).map_err(|error| error.to_string())?;
-            }
-            link.chunks.give_back(place).map_err(|error| error.to_string())?;
+        if let Some(piece) = piece {
+            let copied = match is_run {
+                true => link.chunks.copy_out_run(chunk, piece, fresh),
+                false => link.chunks.copy_out(Part { place: Lent::theirs(chunk), fresh, keep: false }, piece),
+            };
+            copied.map_err(|error| error.to_string())?;
         }
+        link.chunks.give_back_run(chunk, bytes).map_err(|error| error.to_string())?;
         self.links[source].wake();
         self.end_inflow_if_complete(source, message);
         Ok(())

@@ -26,7 +26,7 @@ use super::membership::Membership;
 use super::publish::{Blocked, Ranks};
 use super::receive::Kept;
 use super::{Caller, Engine};
-use crate::envelope::{self, Envelope, Lent};
+use crate::envelope::{self, Envelope};
 use crate::error::Result;
 use crate::job::Job;
 use crate::layout::EAGER_BYTES;
@@ -133,8 +133,8 @@ impl Engine {
         for link in &mut self.links {
             let inflows = mem::take(&mut link.inflows);
             let early = inflows.into_values().flat_map(|inflow| inflow.early);
-            for (chunk, _) in early {
-                damaged = link.chunks.give_back(Lent::theirs(chunk)).err().or(damaged);
+            for (chunk, length) in early {
+                damaged = link.chunks.give_back_run(chunk, length as usize).err().or(damaged);
             }
             damaged = link.give_back_held().err().or(damaged);
             link.answers.clear();
@@ -202,8 +202,7 @@ impl Engine {
             envelope::CHUNK => {
                 let (_, chunk, length) = envelope::control(body);
                 let length = length as usize;
-                let given_back = link.chunks.check_run(chunk, length);
-                let given_back = given_back.and_then(|()| link.chunks.empty_run(chunk, length, None));
+                let given_back = link.chunks.give_back_run(chunk, length);
                 return given_back.map_err(|error| error.to_string());
             }
             // Envelopes and answers hold nothing.

@@ -113,6 +113,9 @@ impl Engine {
             std::hint::spin_loop();
             if look % LOOKS_PER_PROGRESS == LOOKS_PER_PROGRESS - 1 {
                 self.progress().map_err(|error| Some(Box::new(error)))?;
+                if let Some(lender) = &mut self.lender {
+                    lender.reclaim_ahead();
+                }
                 if !self.comes_first() {
                     return Err(None);
                 }
