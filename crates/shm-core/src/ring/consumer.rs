@@ -8,7 +8,7 @@
 
 use std::hint::black_box;
 
-use super::shuttle::{Shuttle, Side, View, claimed_bytes};
+use super::shuttle::{SHUTTLE_BYTES, Shuttle, Side, View, claimed_bytes};
 use super::{
     Body, CELL_WORDS, Cell, MEMCPY_BYTES, PAYLOAD_BYTES, ROW_CELLS, Ring, SHORT_BYTES, copy_long, copy_short,
     first_place, lap, stamp_of,
@@ -183,13 +183,13 @@ impl<'a> Consumer<'a> {
     #[cold]
     fn damaged_shuttle(&self, stamp: u64) -> Damaged {
         let claimed = claimed_bytes(stamp).into();
-        Damaged { claimed, next: 0, most: SHORT_BYTES, rows: self.ring.rows() }
+        Damaged { claimed, next: 0, most: SHUTTLE_BYTES, rows: self.ring.rows() }
     }
 
-    /// Whether a message of so many bytes to the other side fits into the shuttle: it is here, and they into its line.
+    /// Whether a message of so many bytes to the other side fits into the shuttle: it is here, and they into its lines.
     #[inline(always)]
     pub fn shuttle_takes(&self, length: usize) -> bool {
-        self.shuttle.is_here() && length <= SHORT_BYTES
+        self.shuttle.is_here() && length <= SHUTTLE_BYTES
     }
 
     /// Whether the other side has the shuttle, and its last message came in it: so its next one is likely to.
@@ -315,8 +315,8 @@ impl<'a> Consumer<'a> {
         };
         let (content, to) = (&self.cell.payload, buffer.as_mut_ptr());
         if body.in_shuttle {
-            // SAFETY: `buffer` is so long, and what the shuttle holds is no longer than `SHORT_BYTES`, as was checked.
-            unsafe { self.shuttle.copy_payload(to, length.min(SHORT_BYTES)) }
+            // SAFETY: `buffer` is so long, and what the shuttle holds is no longer than `SHUTTLE_BYTES`, as was checked.
+            unsafe { self.shuttle.copy_payload(to, length.min(SHUTTLE_BYTES)) }
         } else if length <= SHORT_BYTES {
             // SAFETY: by Invariant 2 the producer leaves the cell alone; both `buffer` and what it holds are so long.
             content.with(|place| unsafe { copy_short(place.cast(), to, length) });

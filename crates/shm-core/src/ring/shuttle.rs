@@ -29,21 +29,24 @@
 #![allow(unsafe_code)]
 
 use super::{Body, CELL_WORDS, SHORT_BYTES, copy_short};
+use crate::bytes::LINE_BYTES;
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 /// Bits of the payload's length; those up to [`TOLD_BITS`] are of `after`.
-const LENGTH_BITS: u32 = 6;
+const LENGTH_BITS: u32 = 7;
 const TOLD_BITS: u32 = 16;
 /// More messages than a ring has cells: so the last bits say which number is meant.
 const AFTER_MASK: u64 = (1 << (TOLD_BITS - LENGTH_BITS)) - 1;
 
-/// The cell in shared memory. Zeroed, it is with [`Side::First`] and was never used. Processors fetch lines in pairs, so nothing
-/// else may lie in the line beside it.
+/// Payload up to here travels in the shuttle: two lines. Processors fetch lines in pairs, so nothing else could lie in the second one.
+pub(super) const SHUTTLE_BYTES: usize = SHORT_BYTES + LINE_BYTES;
+
+/// The cell in shared memory. Zeroed, it is with [`Side::First`] and was never used.
 #[repr(C, align(128))]
 pub struct Shuttle {
     stamp: AtomicU64,
     words: UnsafeCell<[u64; CELL_WORDS]>,
-    payload: UnsafeCell<[u8; SHORT_BYTES]>,
+    payload: UnsafeCell<[u8; SHUTTLE_BYTES]>,
 }
 
 // SAFETY: the protocol says who accesses the rest when; the stamp orders the accesses.
@@ -66,7 +69,7 @@ impl Shuttle {
         Self {
             stamp: AtomicU64::new(0),
             words: UnsafeCell::new([0; CELL_WORDS]),
-            payload: UnsafeCell::new([0; SHORT_BYTES]),
+            payload: UnsafeCell::new([0; SHUTTLE_BYTES]),
         }
     }
 
@@ -154,19 +157,19 @@ impl<'a> View<'a> {
         let (kind, in_shuttle) = ((stamp >> 48) as u16, true);
         // SAFETY: the stamp was seen, and the message not answered.
         let words = self.there?.words.with(|place| unsafe { place.read() });
-        (usize::from(told) <= SHORT_BYTES).then_some(Body { told, kind, in_shuttle, words })
+        (usize::from(told) <= SHUTTLE_BYTES).then_some(Body { told, kind, in_shuttle, words })
     }
 
     /// Copies the payload of the message that has come to a buffer, which has at least `length` bytes.
     ///
     /// # Safety
     ///
-    /// `to` is valid for writes of `length` bytes, at most [`SHORT_BYTES`].
+    /// `to` is valid for writes of `length` bytes, at most [`SHUTTLE_BYTES`].
     #[inline(always)]
     pub(super) unsafe fn copy_payload(&self, to: *mut u8, length: usize) {
         if let Some(shuttle) = self.there {
             // SAFETY: the caller's promise; the message has been seen and not answered.
-            shuttle.payload.with(|place| unsafe { copy_short(place.cast(), to, length) });
+            shuttle.payload.with(|place| unsafe { copy(place.cast(), to, length) });
         }
     }
 
@@ -189,11 +192,9 @@ impl<'a> View<'a> {
     /// payload fits.
     #[inline(always)]
     pub(super) fn send(&mut self, after: u64, payload: &[u8], kind: u16, words: [u64; CELL_WORDS]) -> bool {
-        let Some(shuttle) = self.here.take_if(|_| payload.len() <= SHORT_BYTES) else { return false };
+        let Some(shuttle) = self.here.take_if(|_| payload.len() <= SHUTTLE_BYTES) else { return false };
         // SAFETY: this side has the shuttle, and the payload fits.
-        shuttle
-            .payload
-            .with_mut(|place| unsafe { copy_short(payload.as_ptr(), place.cast(), payload.len()) });
+        shuttle.payload.with_mut(|place| unsafe { copy(payload.as_ptr(), place.cast(), payload.len()) });
         // SAFETY: as above.
         shuttle.words.with_mut(|place| unsafe { place.write(words) });
         self.last = self.last.wrapping_add(1);
@@ -202,6 +203,31 @@ impl<'a> View<'a> {
         shuttle.stamp.store(u64::from(self.last) | told << 32 | u64::from(kind) << 48, Ordering::Release);
         self.there = Some(shuttle);
         true
+    }
+}
+
+/// Copies up to [`SHUTTLE_BYTES`] bytes without a call.
+///
+/// # Safety
+///
+/// As [`copy_short`].
+#[inline(always)]
+unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
+    /// As many bytes as go by [`copy_short`] at most.
+    type Piece = [u128; SHORT_BYTES / size_of::<u128>()];
+    // SAFETY: the caller's promise; pieces of longer ranges begin within the range, and the last one ends with it.
+    unsafe {
+        if length <= SHORT_BYTES {
+            return copy_short(from, to, length);
+        }
+        let last = length - SHORT_BYTES;
+        let read = |at| from.add(at).cast::<Piece>().read_unaligned();
+        let (head, tail) = (read(0), read(last));
+        if last > SHORT_BYTES {
+            to.add(SHORT_BYTES).cast::<Piece>().write_unaligned(read(SHORT_BYTES));
+        }
+        to.add(last).cast::<Piece>().write_unaligned(tail);
+        to.cast::<Piece>().write_unaligned(head);
     }
 }
 
@@ -214,8 +240,8 @@ pub(super) fn claimed_bytes(stamp: u64) -> u16 {
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Shuttle>() == 128);
-    assert!(std::mem::offset_of!(Shuttle, payload) + SHORT_BYTES == crate::bytes::LINE_BYTES);
-    assert!(SHORT_BYTES < 1 << LENGTH_BITS);
+    assert!(std::mem::offset_of!(Shuttle, payload) + SHORT_BYTES == LINE_BYTES);
+    assert!(SHUTTLE_BYTES < 1 << LENGTH_BITS && SHUTTLE_BYTES <= 3 * SHORT_BYTES);
     assert!(super::MOST_ROWS * super::ROW_CELLS < AFTER_MASK as usize);
 };
 

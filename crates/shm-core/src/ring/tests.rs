@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::consumer::MOST_UNPUBLISHED;
+use super::shuttle::SHUTTLE_BYTES;
 use super::*;
 use crate::sync::Ordering;
 
@@ -317,7 +318,7 @@ proptest! {
     fn rings_and_shuttle_are_a_queue_each_way(
         steps in prop::collection::vec(
             (0..2usize, prop_oneof![
-                (0..=SHORT_BYTES + 1, any::<bool>()).prop_map(|(length, in_shuttle)| Talk::Send { length, in_shuttle }),
+                (0..=SHUTTLE_BYTES + 1, any::<bool>()).prop_map(|(length, in_shuttle)| Talk::Send { length, in_shuttle }),
                 Just(Talk::Receive),
             ]),
             0..400,
@@ -394,7 +395,7 @@ fn a_shuttle_that_claims_too_much_is_damaged() {
     let (headers, cells) = ([RingHeader::new(), RingHeader::new()], [cells(7), cells(7)]);
     let ring = |from: usize| Ring::new(&headers[from], &cells[from]);
     let mut consumer = Consumer::with_shuttle(ring(0), ring(0).shuttle(), Side::Second);
-    ring(0).shuttle().damage(1 | (SHORT_BYTES as u64 + 1) << 32);
+    ring(0).shuttle().damage(1 | (SHUTTLE_BYTES as u64 + 1) << 32);
     let damaged = consumer.peek().expect("a message").expect_err("too long");
-    assert_eq!((damaged.claimed, damaged.most), (SHORT_BYTES + 1, SHORT_BYTES));
+    assert_eq!((damaged.claimed, damaged.most), (SHUTTLE_BYTES + 1, SHUTTLE_BYTES));
 }

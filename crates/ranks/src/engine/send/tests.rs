@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
-use crate::{ANY_TAG, World};
 use crate::attach::Attachment;
 use crate::job::Job;
 use crate::launch::in_process;
 use crate::layout::{EAGER_BYTES, rank_state};
+use crate::{ANY_TAG, World};
 
 /// What is sent comes whole, however many chunks are told of at once.
 #[test]
