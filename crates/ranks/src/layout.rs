@@ -62,8 +62,8 @@ pub(crate) const MOST_PARTS: usize = 32;
 pub(crate) const EAGER_BYTES: u64 = (MOST_PARTS * CHUNK_BYTES) as u64;
 /// The longest one to a distant core, and where ranks may hold on to less.
 pub(crate) const LESS_EAGER_BYTES: u64 = 256 << 10;
-/// The most chunks of a long message that are told of at once, and how many of a matched one go to a distant core before another message gets
-/// its turn and incoming cells are looked at.
+/// The most chunks of a long message that are told of at once, and how many of a matched one go to a distant core, or where there are messages for several
+/// ranks, before the next one is served and incoming cells are looked at.
 pub(crate) const RUN_CHUNKS: usize = 4;
 /// Parts for which there is room in the rows that a ring begins with, and all that there is where there are very many ranks.
 pub(crate) const FIRST_PARTS: usize = 8;
@@ -628,7 +628,7 @@ const fn fingerprint() -> Fingerprint {
         board::SLOT_LIMIT,
         board::SLOTS_BYTES,
     ];
-    // The first message of a row of cells lies behind the others.
+    // The first message of a row of cells lies behind the others; runs of chunks come before a match, too.
     let mut result = structs.text(env!("CARGO_PKG_VERSION")).text("rows downwards, early runs");
     let mut at = 0;
     while at < constants.len() {

@@ -28,7 +28,7 @@
 //!
 //! # What it costs
 //!
-//! One cache line handed over for a message of up to 32 bytes, or two for one of 96; two copies for any other, one into shared memory
+//! One cache line handed over for a message of up to 32 bytes, two for an answer of up to 96; two copies, one into shared memory
 //! and one out of it, which overlap for long messages. A rank that waits spins for some microseconds, yields
 //! and then sleeps.
 

@@ -129,6 +129,17 @@ mod tests {
         assert_eq!(after(79, &mut sides, 1, 1), [1, 1]);
     }
 
+    /// Who looks seldom looks in vain once at most: three answers in four that come too late for it are many.
+    #[test]
+    fn one_look_in_vain_before_most_answers_is_early() {
+        let mut look = FirstLook::new();
+        for number in 0..8 * EPOCH {
+            look.pauses(number);
+            look.came_after(u32::from(number % 8 < 3));
+        }
+        assert!(look.pauses(8 * EPOCH) > FEWEST_PAUSES);
+    }
+
     #[test]
     fn who_answers_late_or_seldom_teaches_nothing() {
         let mut look = FirstLook::new();

@@ -166,11 +166,6 @@ impl<'a> Owner<'a> {
         });
     }
 
-    /// The chunks that are held, as far as is known without looking.
-    pub fn lent(&self) -> impl Iterator<Item = u32> {
-        self.lent.iter().copied()
-    }
-
     fn is_back(&self, chunk: u32) -> bool {
         self.pool.returns(chunk) == self.expected[chunk as usize]
     }
@@ -327,6 +322,13 @@ impl<'a> Holder<'a> {
     }
 }
 
+#[cfg(not(loom))]
+crate::fixed_layout!(Returns { 0 });
+
+#[cfg(not(loom))]
+// SAFETY: repr(transparent) around an atomic integer, for which any bytes are valid.
+unsafe impl crate::SharedLayout for Returns {}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -353,10 +355,3 @@ mod tests {
         assert!(holder.copy_out_run(4, &mut [0], true).is_err());
     }
 }
-
-#[cfg(not(loom))]
-crate::fixed_layout!(Returns { 0 });
-
-#[cfg(not(loom))]
-// SAFETY: repr(transparent) around an atomic integer, for which any bytes are valid.
-unsafe impl crate::SharedLayout for Returns {}

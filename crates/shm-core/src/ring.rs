@@ -87,7 +87,7 @@ use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 pub use consumer::{Ahead, Consumer, Damaged, InShuttle};
 pub use producer::{Full, Producer};
-pub use shuttle::{Shuttle, Side};
+pub use shuttle::{SHUTTLE_BYTES, Shuttle, Side};
 
 /// The longest payload.
 pub const PAYLOAD_BYTES: usize = 1056;

@@ -10,7 +10,7 @@ use std::hint::black_box;
 use shm_core::pool::{Holder, NoSuchChunk, Pool};
 
 use crate::envelope::Lent;
-use crate::layout::{CHUNK_BYTES, MOST_PARTS};
+use crate::layout::{CHUNK_BYTES, MOST_PARTS, RUN_CHUNKS};
 
 /// A part of a LENT message, as its cell tells.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,9 +72,12 @@ impl Chunks {
         self.mine.fill_run(chunk, data, streamed)
     }
 
-    /// Whether the other rank's chunks from this one on can hold that many bytes.
-    pub(super) fn check_run(&self, chunk: u32, length: usize) -> Result<(), NoSuchChunk> {
-        self.theirs.check_run(chunk, length)
+    /// Whether so many bytes can be told of at once in the other rank's chunks from this one on.
+    pub(super) fn check_run(&self, chunk: u32, length: usize) -> Result<(), String> {
+        if length == 0 || length > RUN_CHUNKS * CHUNK_BYTES {
+            return Err(format!("{length} bytes in chunks at once"));
+        }
+        self.theirs.check_run(chunk, length).map_err(|error| error.to_string())
     }
 
     /// Copies what lies in the other rank's chunks from this one on to `buffer`; `fresh` if a near core has written it just now.
@@ -84,7 +87,7 @@ impl Chunks {
 
     /// Gives the other rank's chunks from this one on back that so many bytes are in.
     pub(super) fn give_back_run(&self, chunk: u32, length: usize) -> Result<(), NoSuchChunk> {
-        self.check_run(chunk, length)?;
+        self.theirs.check_run(chunk, length)?;
         let chunks = chunk..chunk + length.div_ceil(CHUNK_BYTES) as u32;
         chunks.into_iter().try_for_each(|chunk| self.theirs.give_back(chunk))
     }

@@ -14,7 +14,7 @@ use super::send::SendState;
 use super::{Caller, Engine, OperationId};
 use crate::envelope::{Envelope, Lent};
 use crate::error::{Error, Result};
-use crate::layout::{CHUNK_BYTES, RUN_CHUNKS};
+use crate::layout::CHUNK_BYTES;
 use crate::matching::Pattern;
 use crate::status::Status;
 
@@ -191,10 +191,7 @@ impl Engine {
     ) -> std::result::Result<(), String> {
         let link = &mut self.links[source];
         let (is_run, bytes) = (length as usize > CHUNK_BYTES, length as usize);
-        if bytes > RUN_CHUNKS * CHUNK_BYTES {
-            return Err(format!("{length} bytes in chunks from rank {source} at once"));
-        }
-        link.chunks.check_run(chunk, bytes).map_err(|error| error.to_string())?;
+        link.chunks.check_run(chunk, bytes).map_err(|what| format!("{what} (from rank {source})"))?;
         let Some(inflow) = link.inflows.get_mut(&message) else {
             return Err(format!("a chunk from rank {source} belongs to no message"));
         };
@@ -205,7 +202,7 @@ impl Engine {
         }
         let left = inflow.envelope.length - inflow.received - early_bytes(&inflow.early);
         let is_whole = !is_run || u64::from(length) == left || bytes.is_multiple_of(CHUNK_BYTES);
-        if u64::from(length) > left || length == 0 || !is_whole {
+        if u64::from(length) > left || !is_whole {
             return Err(format!("a chunk of {length} bytes from rank {source}, {left} are left"));
         }
         let Some(id) = inflow.receive else {

@@ -202,8 +202,8 @@ impl Engine {
             envelope::CHUNK => {
                 let (_, chunk, length) = envelope::control(body);
                 let length = length as usize;
-                let given_back = link.chunks.give_back_run(chunk, length);
-                return given_back.map_err(|error| error.to_string());
+                link.chunks.check_run(chunk, length)?;
+                return link.chunks.give_back_run(chunk, length).map_err(|error| error.to_string());
             }
             // Envelopes and answers hold nothing.
             _ => None,

@@ -38,7 +38,7 @@ const EARLY_RUN: usize = 2;
 /// [`NEAR_TURN`], µs: 768 KiB 27.0, 26.6 and 26.0, 1 MiB 35.1, 34.6 and 34.0, 4 MiB 160, 153 and 150; windows of 1 MiB 37.8, 38.2 and 39.4
 /// GB/s. By fours 1 MiB took 35.9 where it was 35.4 by twos.
 const NEAR_RUN: usize = 2;
-/// Chunks to a near core before another message gets its turn and incoming cells are looked at. With 64 of them, 4 MiB both ways at once 31.5 GB/s
+/// Chunks of one message to a near core before the next one is served and incoming cells are looked at, if there is nothing for other ranks. With 64 of them, 4 MiB both ways at once 31.5 GB/s
 /// instead of 35.4 (90 alternating groups).
 const NEAR_TURN: usize = 16;
 
@@ -364,6 +364,8 @@ impl Engine {
         let producer = self.links[destination].producer.as_ref();
         let moved = match producer.is_some_and(|producer| producer.distance().streams(CHUNK_BYTES)) {
             true => self.send_chunks(destination, id, RUN_CHUNKS, RUN_CHUNKS),
+            // Where several ranks wait for chunks, none gets many of them at a time.
+            false if self.outgoing.len() > 1 => self.send_chunks(destination, id, RUN_CHUNKS, NEAR_RUN),
             false => self.send_chunks(destination, id, NEAR_TURN, NEAR_RUN),
         };
         if self.sends.get(id).is_some_and(|send| send.copied as u64 == send.envelope.length) {

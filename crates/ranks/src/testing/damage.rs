@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use shm_core::board::{CELLS, Place, Topic};
 use shm_core::direct::Transfer;
-use shm_core::ring::{Cell, ROW_CELLS, RingHeader, Shuttle};
+use shm_core::ring::{Cell, ROW_CELLS, RingHeader, SHUTTLE_BYTES, Shuttle};
 
 use super::watchdog;
 use crate::attach::Attachment;
@@ -29,7 +29,7 @@ use crate::{ANY_SOURCE, ANY_TAG, Request, Status, Sum, World, call_site, last_wo
 
 const RANKS: usize = 3;
 /// Lengths of messages: of every way that a message can take.
-const LENGTHS: [usize; 11] = [0, 1, 32, 33, 500, 1057, 8192, 8193, 20_000, 70_000, 400_000];
+const LENGTHS: [usize; 13] = [0, 1, 32, 33, 96, 97, 500, 1057, 8192, 8193, 20_000, 70_000, 400_000];
 /// Where in a ring's stamps the row after this one begins.
 const NEXT_ROW: u32 = 32 + 11;
 /// Operations under way at a time, and rank.
@@ -253,14 +253,13 @@ fn forge_in_shuttle(job: &Job, script: &mut Script<'_>, ranks: (usize, usize), p
     let last = words[0].load(Relaxed) as u32;
     let number = last.wrapping_add(if last.is_multiple_of(2) == (ranks.0 == first) { 1 } else { 2 });
     let kind = if script.byte() < 192 { envelope::EAGER } else { script.below(16) as u16 };
-    let most = if script.byte() < 32 { 64 } else { 33 };
-    let length = script.below(most) as u64;
-    let after = position.wrapping_sub(script.below(2) as u64) & 1023;
+    let most = if script.byte() < 32 { 128 } else { SHUTTLE_BYTES + 1 };
+    let length = script.below(most);
+    let after = position.wrapping_sub(script.below(2) as u64);
     words[1].store(script.below(4) as u64 | (ranks.0 as u64) << 32, Relaxed);
     words[2].store(script.below(3) as u64 | u64::from(type_hash::<u8>()) << 32, Relaxed);
-    words[3].store(if script.byte() < 192 { length } else { script.word(0) }, Relaxed);
-    let stamp = u64::from(number) | (length | after << 6) << 32 | u64::from(kind) << 48;
-    words[0].store(stamp, Relaxed);
+    words[3].store(if script.byte() < 192 { length as u64 } else { script.word(0) }, Relaxed);
+    words[0].store(Shuttle::stamp(number, after, length, kind), Relaxed);
     for (sender, receiver) in [ranks, (ranks.1, ranks.0)] {
         job.control(receiver).senders.bits[0].fetch_or(1 << sender, Relaxed);
     }

@@ -39,7 +39,7 @@ const TOLD_BITS: u32 = 16;
 const AFTER_MASK: u64 = (1 << (TOLD_BITS - LENGTH_BITS)) - 1;
 
 /// Payload up to here travels in the shuttle: two lines. Processors fetch lines in pairs, so nothing else could lie in the second one.
-pub(super) const SHUTTLE_BYTES: usize = SHORT_BYTES + LINE_BYTES;
+pub const SHUTTLE_BYTES: usize = SHORT_BYTES + LINE_BYTES;
 
 /// The cell in shared memory. Zeroed, it is with [`Side::First`] and was never used.
 #[repr(C, align(128))]
@@ -82,6 +82,13 @@ impl Shuttle {
     #[cfg(all(test, not(loom)))]
     pub(super) fn damage(&self, stamp: u64) {
         self.stamp.store(stamp, Ordering::Relaxed);
+    }
+
+    /// The stamp of a message of this number, behind so many in the ring, with so many bytes of payload.
+    #[inline(always)]
+    pub fn stamp(number: u32, after: u64, length: usize, kind: u16) -> u64 {
+        let told = length as u64 | (after & AFTER_MASK) << LENGTH_BITS;
+        u64::from(number) | told << 32 | u64::from(kind) << 48
     }
 
     /// How many messages have been sent in it, modulo 2³²; for a look from outside.
@@ -198,9 +205,8 @@ impl<'a> View<'a> {
         // SAFETY: as above.
         shuttle.words.with_mut(|place| unsafe { place.write(words) });
         self.last = self.last.wrapping_add(1);
-        let told = payload.len() as u64 | (after & AFTER_MASK) << LENGTH_BITS;
         // SYNC shuttle
-        shuttle.stamp.store(u64::from(self.last) | told << 32 | u64::from(kind) << 48, Ordering::Release);
+        shuttle.stamp.store(Shuttle::stamp(self.last, after, payload.len(), kind), Ordering::Release);
         self.there = Some(shuttle);
         true
     }
@@ -215,7 +221,8 @@ impl<'a> View<'a> {
 unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     /// As many bytes as go by [`copy_short`] at most.
     type Piece = [u128; SHORT_BYTES / size_of::<u128>()];
-    // SAFETY: the caller's promise; pieces of longer ranges begin within the range, and the last one ends with it.
+    // SAFETY: the caller's promise. Longer ranges have room for a piece at both ends, and for a second one behind the first if they are longer
+    // than two.
     unsafe {
         if length <= SHORT_BYTES {
             return copy_short(from, to, length);

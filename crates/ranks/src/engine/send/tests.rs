@@ -1,5 +1,6 @@
 //! Both ranks of a job in one thread, so that a matched message goes on in the way that a test wants.
 
+use std::sync::Barrier;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
@@ -80,8 +81,16 @@ fn early_chunks_that_come_back_before_the_match_is_heard_of_are_free() {
 /// What lies in chunks of a message that nobody received is thrown away in the next world, and all of its chunks are free there.
 #[test]
 fn early_chunks_are_free_in_the_next_world() {
+    for drained in [false, true] {
+        throw_early_chunks_away(drained);
+    }
+}
+
+/// Whether they are still in the ring when the worlds change, or have been `drained`.
+fn throw_early_chunks_away(drained: bool) {
     let job: &'static Job = Box::leak(Box::new(in_process(3).unwrap()));
     job.header().direct_from.store(u64::MAX, Relaxed);
+    let sent = Barrier::new(2);
     let rank = |rank| {
         let world = World::attached(Attachment::of_thread(job, rank));
         if rank == 2 {
@@ -90,11 +99,13 @@ fn early_chunks_are_free_in_the_next_world() {
             return;
         }
         let send = (rank == 0).then(|| world.isend(vec![1u8; 1 << 20], 1).unwrap());
-        if rank == 1 {
-            while world.try_probe((0, ANY_TAG)).unwrap().is_none() {}
-            while world.engine.borrow().links[0].inflows.values().all(|inflow| inflow.early.len() < 2) {
-                world.engine.borrow_mut().progress().unwrap();
-            }
+        sent.wait();
+        if rank == 1 && drained {
+            assert!(world.try_probe((0, ANY_TAG)).unwrap().is_some());
+            let inflows = &world.engine.borrow().links[0].inflows;
+            let early: u32 =
+                inflows.values().flat_map(|inflow| &inflow.early).map(|&(_, length)| length).sum();
+            assert_eq!(early as usize, EARLY_CHUNKS * CHUNK_BYTES);
         }
         drop(send);
         let world = world.shrink().unwrap();
@@ -106,6 +117,7 @@ fn early_chunks_are_free_in_the_next_world() {
         drop(world.fail("the test is over".to_owned()));
     };
     std::thread::scope(|scope| {
+        let rank = &rank;
         let ranks = [0, 1, 2].map(|number| scope.spawn(move || rank(number)));
         ranks.into_iter().for_each(|thread| thread.join().unwrap());
     });
@@ -118,11 +130,7 @@ fn runs_that_cannot_be_are_refused() {
     job.header().direct_from.store(u64::MAX, Relaxed);
     let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
     let send = sender.isend(vec![1u8; 1 << 20], 1).unwrap();
-    let tell = |chunk: u32, length: usize, fresh| {
-        let engine = &mut *receiver.engine.borrow_mut();
-        let message = *engine.links[0].inflows.keys().next().unwrap();
-        engine.receive_chunk(0, message, (chunk, length as u32), fresh)
-    };
+    let tell = |chunk, length, fresh| tell(&receiver, chunk, length, fresh);
     assert!(receiver.try_probe(0).unwrap().is_some());
     let mut receive = receiver.irecv_into(vec![0u8; 1 << 20], 0).unwrap();
     let last = job.geometry().pool_chunks as u32 - 1;
@@ -134,4 +142,32 @@ fn runs_that_cannot_be_are_refused() {
     assert!(tell(last - 3, 2 * CHUNK_BYTES, true).is_ok());
     drop((send, receive));
     [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+}
+
+/// The same before the message is matched.
+#[test]
+fn early_runs_that_cannot_be_are_refused() {
+    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+    job.header().direct_from.store(u64::MAX, Relaxed);
+    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    let send = sender.isend(vec![1u8; 1 << 20], 1).unwrap();
+    let tell = |chunk, length| tell(&receiver, chunk, length, true);
+    assert!(receiver.try_probe(0).unwrap().is_some());
+    assert!(tell(0, 0).is_err(), "nothing");
+    assert!(tell(0, (RUN_CHUNKS + 1) * CHUNK_BYTES).is_err(), "too many");
+    assert!(tell(job.geometry().pool_chunks as u32 - 1, 2 * CHUNK_BYTES).is_err(), "beyond the pool");
+    // The sender has told of four itself.
+    for _ in 0..(1 << 20) / (RUN_CHUNKS * CHUNK_BYTES) - 1 {
+        assert!(tell(0, RUN_CHUNKS * CHUNK_BYTES).is_ok());
+    }
+    assert!(tell(0, CHUNK_BYTES).is_err(), "longer than the message");
+    drop(send);
+    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+}
+
+/// Tells the receiver of a chunk of the only long message to it, or of several.
+fn tell(receiver: &World, chunk: u32, length: usize, fresh: bool) -> std::result::Result<(), String> {
+    let engine = &mut *receiver.engine.borrow_mut();
+    let message = *engine.links[0].inflows.keys().next().unwrap();
+    engine.receive_chunk(0, message, (chunk, length as u32), fresh)
 }

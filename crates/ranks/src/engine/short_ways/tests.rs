@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
 use crate::engine::Engine;
+use crate::engine::chunks::part_behind;
 use crate::engine::short_ways::Lending;
 use crate::envelope::{Envelope, LENT, Lent, PART, chunk_flags, part_words};
 use crate::error::{CallSite, Error};
 use crate::job::Job;
 use crate::launch::in_process;
-use crate::layout::{CHUNK_BYTES, EAGER_BYTES, LESS_EAGER_BYTES, MOST_PARTS, PART_BYTES, rank_state};
+use crate::layout::{
+    CHUNK_BYTES, EAGER_BYTES, LESS_EAGER_BYTES, MOST_PARTS, PART_BYTES, part_bytes, rank_state,
+};
 use crate::p2p::{Content, Mode, type_hash};
 use crate::world::World;
 use crate::{ANY_SOURCE, Source, Tag};
@@ -18,6 +21,9 @@ use crate::{ANY_SOURCE, Source, Tag};
 const TAG: Tag = 5;
 /// One part, two, and three.
 const LENGTHS: [usize; 3] = [PART_BYTES - 1, PART_BYTES + 1, 2 * PART_BYTES + 1];
+
+/// In 19 parts, and read one of them behind.
+const READ_BEHIND: usize = 300_000;
 
 /// Runs `body` with both ranks of a job, in one thread.
 fn with_ranks(body: impl FnOnce(&World, &World)) {
@@ -52,20 +58,26 @@ fn prepare_send(world: &World, engine: &mut Engine, length: usize) -> Envelope {
     world.envelope(world.context, length, element, TAG, Mode::Standard, site)
 }
 
-/// Sends the first part of a message, and nothing more.
-fn send_first_part(world: &World, length: usize) {
+/// Sends the first parts of a message, and nothing more.
+fn send_parts(world: &World, length: usize, count: usize) {
     let mut engine = world.engine.borrow_mut();
     let envelope = prepare_send(world, &mut engine, length);
-    let part = &content(length)[..PART_BYTES];
-    let place = engine.lender.as_mut().unwrap().lend_eager(1).unwrap();
-    let link = &mut engine.links[1];
-    link.chunks.fill(place, part, false).unwrap();
-    let lent = place.for_the_other().to_bytes();
-    link.producer
-        .as_mut()
-        .unwrap()
-        .try_push(LENT | chunk_flags(false, true), envelope.words(), &lent)
-        .unwrap();
+    let engine = &mut *engine;
+    let (lender, link) = (engine.lender.as_mut().unwrap(), &mut engine.links[1]);
+    let (whole, bytes) = (content(length), part_bytes(length as u64, false));
+    let mut last = None;
+    for (index, part) in whole.chunks(bytes).take(count).enumerate() {
+        let behind = last.and_then(|last| part_behind(last, bytes));
+        let place = behind.unwrap_or_else(|| lender.lend_eager(1).unwrap());
+        link.chunks.fill(place, part, false).unwrap();
+        let (flags, lent) = (chunk_flags(false, part_behind(place, bytes).is_some()), place.for_the_other());
+        let producer = link.producer.as_mut().unwrap();
+        match index {
+            0 => producer.try_push(LENT | flags, envelope.words(), &lent.to_bytes()).unwrap(),
+            _ => producer.try_push(PART | flags, part_words(index, lent), &[]).unwrap(),
+        }
+        last = Some(place);
+    }
 }
 
 /// Whether all chunks of a rank's pool are free.
@@ -191,35 +203,39 @@ fn parts_that_do_not_fit_are_taken_all_the_same() {
 
 #[test]
 fn a_message_whose_sender_dies_between_its_parts_was_never_sent() {
-    for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
-        with_ranks(|sender, receiver| {
-            let whole = content(LENGTHS[2]);
-            sender.send(&whole, (1, TAG)).unwrap();
-            send_first_part(sender, LENGTHS[2]);
-            let mut buffer = vec![0; LENGTHS[2]];
-            receiver.recv(&mut buffer, from).unwrap();
-            assert_eq!(buffer, whole);
-            assert!(receiver.try_probe(from).unwrap().is_none());
-            receiver.engine.borrow().job.depart(0, rank_state::DEAD);
-            let error = receiver.recv(&mut buffer, from).unwrap_err();
-            let gone = matches!(error, Error::PeerGone { rank: 0, .. } | Error::NobodyLeft { .. });
-            assert!(gone, "{error}");
-        });
+    for (length, parts) in [(LENGTHS[2], 1), (READ_BEHIND, 1), (READ_BEHIND, 7)] {
+        for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
+            with_ranks(|sender, receiver| {
+                let whole = content(length);
+                sender.send(&whole, (1, TAG)).unwrap();
+                send_parts(sender, length, parts);
+                let mut buffer = vec![0; length];
+                receiver.recv(&mut buffer, from).unwrap();
+                assert!(buffer == whole);
+                assert!(receiver.try_probe(from).unwrap().is_none());
+                receiver.engine.borrow().job.depart(0, rank_state::DEAD);
+                let error = receiver.recv(&mut buffer, from).unwrap_err();
+                let gone = matches!(error, Error::PeerGone { rank: 0, .. } | Error::NobodyLeft { .. });
+                assert!(gone, "{error}");
+            });
+        }
     }
 }
 
 /// What is wrong with a later part is found before anything is given back.
 #[test]
 fn a_damaged_part_is_an_error() {
-    for (index, chunk) in [(2, 0), (1, u32::MAX)] {
+    let damage = [(LENGTHS[1], 1, 2, 0), (LENGTHS[1], 1, 1, u32::MAX)];
+    let read_behind = [(READ_BEHIND, 18, 17, 0), (READ_BEHIND, 18, 18, u32::MAX)];
+    for (length, parts, index, chunk) in damage.into_iter().chain(read_behind) {
         for from in [Source::from((0, TAG)), (ANY_SOURCE, TAG).into()] {
             with_ranks(|sender, receiver| {
-                send_first_part(sender, LENGTHS[1]);
+                send_parts(sender, length, parts);
                 let words = part_words(index, Lent::theirs(chunk));
                 let mut engine = sender.engine.borrow_mut();
                 engine.links[1].producer.as_mut().unwrap().try_push(PART, words, &[]).unwrap();
                 drop(engine);
-                let error = receiver.recv(&mut vec![0u8; LENGTHS[1]], from).unwrap_err();
+                let error = receiver.recv(&mut vec![0u8; length], from).unwrap_err();
                 assert!(matches!(error, Error::Damaged { .. }), "{error}");
                 assert!(!all_chunks_are_free(sender));
             });
@@ -272,7 +288,7 @@ fn another_message_overtakes_one_that_has_not_come_as_a_whole() {
     // So that they look before they sleep.
     job.header().cores.store(3, Relaxed);
     let [first, receiver, second] = [0, 1, 2].map(|rank| World::attached(Attachment::of_thread(job, rank)));
-    send_first_part(&first, LENGTHS[2]);
+    send_parts(&first, LENGTHS[2], 1);
     let mut buffer = vec![9u8; LENGTHS[2]];
     for message in 0..100u8 {
         second.send(&[message; 3], (1, TAG)).unwrap();
@@ -443,20 +459,24 @@ fn short_messages_that_answer_each_other_share_a_line() {
         meet(one, other);
         let before = in_shuttle(one);
         for round in 0..100u32 {
-            let message = vec![round; round as usize % 9];
+            let message = vec![round; round as usize % 25];
             for (from, to, source) in [
                 (one, other, Source::from((0, TAG))),
                 (other, one, Source::from((1, TAG))),
                 (one, other, (ANY_SOURCE, TAG).into()),
                 (other, one, (ANY_SOURCE, TAG).into()),
             ] {
-                let mut buffer = [7; 8];
+                let mut buffer = [7; 24];
                 from.send(&message, (to.rank(), TAG)).unwrap();
                 let status = to.recv(&mut buffer, source).unwrap();
                 assert_eq!((status.bytes, status.source), (4 * message.len() as u64, from.rank()));
                 assert_eq!(buffer[..message.len()], message);
             }
         }
+        assert_eq!(in_shuttle(one) - before, 400);
+        // One byte too many.
+        one.send(&[1u8; 97], (1, TAG)).unwrap();
+        other.recv(&mut [0u8; 97], (0, TAG)).unwrap();
         assert_eq!(in_shuttle(one) - before, 400);
     });
 }
@@ -465,7 +485,7 @@ fn short_messages_that_answer_each_other_share_a_line() {
 #[test]
 fn lanes_keep_their_order() {
     with_ranks(|one, other| {
-        let lengths = [8, 40, 3000, 0, 32, 20_000, 33, 1];
+        let lengths = [8, 40, 3000, 0, 96, 20_000, 97, 1];
         let mut seed = 1u32;
         let mut random = |below: usize| {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
