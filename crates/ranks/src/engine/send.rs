@@ -38,8 +38,8 @@ const EARLY_RUN: usize = 2;
 /// [`NEAR_TURN`], µs: 768 KiB 27.0, 26.6 and 26.0, 1 MiB 35.1, 34.6 and 34.0, 4 MiB 160, 153 and 150; windows of 1 MiB 37.8, 38.2 and 39.4
 /// GB/s. By fours 1 MiB took 35.9 where it was 35.4 by twos.
 const NEAR_RUN: usize = 2;
-/// Chunks of one message to a near core before the next one is served and incoming cells are looked at, if there is nothing for other ranks. With 64 of them, 4 MiB both ways at once 31.5 GB/s
-/// instead of 35.4 (90 alternating groups).
+/// Chunks of one message to a near core before the next one is served and incoming cells are looked at, if there is nothing for other ranks. With
+/// 64 of them, 4 MiB both ways at once 31.5 GB/s instead of 35.4 (90 alternating groups).
 const NEAR_TURN: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,12 +10,27 @@ use crate::launch::in_process;
 use crate::layout::{EAGER_BYTES, rank_state};
 use crate::{ANY_TAG, World};
 
+/// A job whose long messages go through the pool.
+fn through_the_pool(ranks: usize) -> &'static Job {
+    let job: &'static Job = Box::leak(Box::new(in_process(ranks).unwrap()));
+    job.header().direct_from.store(u64::MAX, Relaxed);
+    job
+}
+
+fn pair() -> (&'static Job, [World; 2]) {
+    let job = through_the_pool(2);
+    (job, [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank))))
+}
+
+/// There is nobody to wait for.
+fn end(worlds: [World; 2]) {
+    worlds.into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+}
+
 /// What is sent comes whole, however many chunks are told of at once.
 #[test]
 fn runs_of_chunks_arrive() {
-    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
-    job.header().direct_from.store(u64::MAX, Relaxed);
-    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    let (_, [sender, receiver]) = pair();
     let eager = EAGER_BYTES as usize;
     for length in [eager + 1, eager + CHUNK_BYTES, eager + 100_000, 3_000_001, 3 << 20] {
         let sent: Vec<u8> = (0..length).map(|at| (at + at / 251) as u8).collect();
@@ -41,16 +56,14 @@ fn runs_of_chunks_arrive() {
         drop(send.wait().unwrap());
         assert!(length < eager + 100_000 || longest == RUN_CHUNKS * CHUNK_BYTES, "{longest} at once");
     }
-    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+    end([sender, receiver]);
 }
 
 /// Who offers a long message has chunks of it out before it is matched, and may have them back before it hears of the match: they are
 /// counted once, and all come back.
 #[test]
 fn early_chunks_that_come_back_before_the_match_is_heard_of_are_free() {
-    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
-    job.header().direct_from.store(u64::MAX, Relaxed);
-    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    let (job, [sender, receiver]) = pair();
     let sent: Vec<u8> = (0..1 << 20).map(|at: usize| (at + at / 251) as u8).collect();
     let free = |world: &World| world.engine.borrow().lender.as_ref().map(Lender::free);
     for turn in 0..20 {
@@ -75,7 +88,7 @@ fn early_chunks_that_come_back_before_the_match_is_heard_of_are_free() {
     assert_eq!(lender.free(), job.geometry().pool_chunks);
     assert_eq!(lender.held_by(1), 0, "chunks of matched messages");
     drop(engine);
-    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+    end([sender, receiver]);
 }
 
 /// What lies in chunks of a message that nobody received is thrown away in the next world, and all of its chunks are free there.
@@ -88,8 +101,7 @@ fn early_chunks_are_free_in_the_next_world() {
 
 /// Whether they are still in the ring when the worlds change, or have been `drained`.
 fn throw_early_chunks_away(drained: bool) {
-    let job: &'static Job = Box::leak(Box::new(in_process(3).unwrap()));
-    job.header().direct_from.store(u64::MAX, Relaxed);
+    let job = through_the_pool(3);
     let sent = Barrier::new(2);
     let rank = |rank| {
         let world = World::attached(Attachment::of_thread(job, rank));
@@ -126,9 +138,7 @@ fn throw_early_chunks_away(drained: bool) {
 /// What no sender tells of is damage, and nothing of it is taken.
 #[test]
 fn runs_that_cannot_be_are_refused() {
-    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
-    job.header().direct_from.store(u64::MAX, Relaxed);
-    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    let (job, [sender, receiver]) = pair();
     let send = sender.isend(vec![1u8; 1 << 20], 1).unwrap();
     let tell = |chunk, length, fresh| tell(&receiver, chunk, length, fresh);
     assert!(receiver.try_probe(0).unwrap().is_some());
@@ -141,15 +151,13 @@ fn runs_that_cannot_be_are_refused() {
     assert!(tell(last - 1, 2 * CHUNK_BYTES, false).is_ok());
     assert!(tell(last - 3, 2 * CHUNK_BYTES, true).is_ok());
     drop((send, receive));
-    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+    end([sender, receiver]);
 }
 
 /// The same before the message is matched.
 #[test]
 fn early_runs_that_cannot_be_are_refused() {
-    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
-    job.header().direct_from.store(u64::MAX, Relaxed);
-    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
+    let (job, [sender, receiver]) = pair();
     let send = sender.isend(vec![1u8; 1 << 20], 1).unwrap();
     let tell = |chunk, length| tell(&receiver, chunk, length, true);
     assert!(receiver.try_probe(0).unwrap().is_some());
@@ -162,7 +170,7 @@ fn early_runs_that_cannot_be_are_refused() {
     }
     assert!(tell(0, CHUNK_BYTES).is_err(), "longer than the message");
     drop(send);
-    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+    end([sender, receiver]);
 }
 
 /// Tells the receiver of a chunk of the only long message to it, or of several.
