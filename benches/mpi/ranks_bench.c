@@ -373,16 +373,20 @@ static void follow(const struct bench *bench) {
     }
 }
 
-/* Doubles the number of iterations until a batch takes the wanted seconds. */
+/* The seconds of a batch of so many iterations. */
+static double seconds_of(const struct bench *bench, uint64_t iterations) {
+    double start = now();
+    lead(bench, iterations);
+    return now() - start;
+}
+
+/* Doubles the number of iterations until a batch takes the wanted seconds twice: one may have waited for a rank that came late, or
+   have been interrupted. Few iterations would be timed with what rank 0 tells before them. */
 static uint64_t warm_up(const struct bench *bench, double wanted) {
     uint64_t iterations = 1;
-    for (;;) {
-        double start = now();
-        lead(bench, iterations);
-        if (now() - start >= wanted)
-            return iterations;
+    while (seconds_of(bench, iterations) < wanted || seconds_of(bench, iterations) < wanted)
         iterations *= 2;
-    }
+    return iterations;
 }
 
 static void keep(double found) {

@@ -95,22 +95,26 @@ fn follow(bench: &mut Bench<'_>) -> Result<()> {
     }
 }
 
-/// Doubles the number of iterations until a batch takes `wanted` seconds.
-fn warm_up(batch: &mut impl FnMut(u64) -> Result<f64>, wanted: f64) -> Result<u64> {
+/// The seconds that a batch of so many iterations takes.
+fn seconds_of(batch: &mut impl FnMut(u64) -> Result<f64>, iterations: u64) -> Result<f64> {
+    let start = now();
+    batch(iterations)?;
+    Ok(now() - start)
+}
+
+/// Doubles the number of iterations until a batch takes `wanted` seconds twice: one may have waited for a rank that came late, or
+/// have been interrupted. Few iterations would be timed with what rank 0 tells before them.
+fn warm_up(mut seconds_of: impl FnMut(u64) -> Result<f64>, wanted: f64) -> Result<u64> {
     let mut iterations = 1;
-    loop {
-        let start = now();
-        batch(iterations)?;
-        if now() - start >= wanted {
-            return Ok(iterations);
-        }
+    while seconds_of(iterations)? < wanted || seconds_of(iterations)? < wanted {
         iterations *= 2;
     }
+    Ok(iterations)
 }
 
 /// The values of as many batches as `budget` seconds allow, after warming up.
 pub(crate) fn batches(budget: f64, mut batch: impl FnMut(u64) -> Result<f64>) -> Result<Vec<f64>> {
-    let iterations = warm_up(&mut batch, budget / BATCHES_PER_BUDGET)?;
+    let iterations = warm_up(|iterations| seconds_of(&mut batch, iterations), budget / BATCHES_PER_BUDGET)?;
     let mut values = Vec::new();
     let start = now();
     while values.len() < FEWEST_BATCHES || now() - start < budget {
@@ -139,4 +143,27 @@ pub(crate) fn measure(bench: &mut Bench<'_>, budget: f64) -> Result<Summary> {
         follow(bench)?;
     }
     Ok(summarize(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The iterations of a batch that is to take 100 ms, where each takes 1 ms and the given calls take a second more.
+    fn iterations_with_delays(delayed: &[usize]) -> u64 {
+        let mut calls = 0;
+        let seconds_of = |iterations| {
+            calls += 1;
+            let delay = if delayed.contains(&calls) { 1.0 } else { 0.0 };
+            Ok(iterations as f64 * 1e-3 + delay)
+        };
+        warm_up(seconds_of, 0.1).unwrap()
+    }
+
+    #[test]
+    fn one_delay_does_not_end_the_warming_up() {
+        assert_eq!(iterations_with_delays(&[]), 128);
+        assert_eq!(iterations_with_delays(&[1]), 128, "a rank that comes late");
+        assert_eq!(iterations_with_delays(&[3, 6]), 128, "interruptions");
+    }
 }
