@@ -13,6 +13,7 @@ use shm_core::{Bell, Doorbell, SegmentError};
 use super::OperationId;
 use super::chunks::{Chunks, Part};
 use super::direct::Key;
+use super::flow::Flow;
 use super::receive::Inflow;
 use crate::envelope::{
     self, Envelope, INVITE, Lent, MATCH, PART, PULLED, PUSHED, control_words, copied_words, invite_words,
@@ -174,6 +175,8 @@ pub(crate) struct Link {
     /// Payload bytes of the last message that went out at once, if no answer has been waited for since; non-blocking ones through
     /// the ring do not say it.
     pub(super) last_sent: u32,
+    /// Whether a receive that has come too soon looks again.
+    pub(super) flow: Flow,
     /// Charges that the receiver has released, as last seen.
     pub(crate) released_seen: u64,
     /// Charges of the eager messages from the other rank that have been matched ...
@@ -200,6 +203,7 @@ impl Link {
             kept_chunks: 0,
             charged: 0,
             last_sent: 0,
+            flow: Flow::default(),
             released_seen: 0,
             released: 0,
             released_published: 0,
@@ -232,6 +236,23 @@ impl Link {
         let pauses = self.consumer.as_mut().and_then(Consumer::pauses);
         (0..pauses.unwrap_or(0)).for_each(|_| std::hint::spin_loop());
         pauses.is_some()
+    }
+
+    /// For a receive that did not find its message: looks a few times more, where [`Flow`] says so.
+    pub(super) fn look_again(&mut self) {
+        let Some(consumer) = &self.consumer else { return };
+        // Messages in the shuttle, of which one goes for each that comes, count on both sides.
+        let answers = consumer.in_shuttle();
+        let received = consumer.popped() + answers;
+        let sent = self.producer.as_ref().map_or(0, Producer::pushed) + answers;
+        let looks = self.flow.looks(received, sent);
+        let comes = |_| {
+            std::hint::spin_loop();
+            consumer.is_ready()
+        };
+        if looks > 0 && !(0..looks).any(comes) {
+            self.flow.was_in_vain(received);
+        }
     }
 
     /// Before one looks again and again for an answer that does not come in the shuttle, from the other rank or from `any`: gets

@@ -5,6 +5,7 @@
 //! receive.rs   operations that receive: matching, delivery, truncation
 //! receives.rs  the table of them
 //! short_ways.rs  messages that go out at once, and that are there already
+//! flow.rs      whether a receive that has come too soon waits a moment
 //! progress.rs  one look at everything: cells that came in, work that can go out
 //! wait.rs      spin, yield, park
 //! patience.rs  how long to spin and to yield
@@ -28,6 +29,7 @@ pub(crate) mod buffer;
 mod chunks;
 mod departures;
 pub(crate) mod direct;
+mod flow;
 mod lend;
 mod link;
 mod membership;

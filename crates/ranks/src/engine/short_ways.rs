@@ -443,6 +443,16 @@ impl Engine {
         self.take_ordinary::<false>(pattern.source()?, pattern, element_type, buffer.bytes_mut()?)
     }
 
+    /// Looks a few times more for the message of a call that does not wait, where it is most likely to come in a moment: see
+    /// `flow.rs`.
+    #[inline]
+    pub(crate) fn look_again(&mut self, pattern: Pattern) {
+        let Some(source) = pattern.source().filter(|_| self.observer.is_none() && self.comes_first()) else {
+            return;
+        };
+        self.links[source].look_again();
+    }
+
     /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come
     /// first. `None` if the message is not there, or does not come alone.
     ///

@@ -225,6 +225,16 @@ impl<'a> Consumer<'a> {
         self.shuttle.send(pushed, payload, kind, words)
     }
 
+    /// Messages read in the ring so far.
+    pub fn popped(&self) -> u64 {
+        self.head
+    }
+
+    /// Messages that have gone to and fro in the shuttle, modulo 2³².
+    pub fn in_shuttle(&self) -> u64 {
+        self.shuttle.last_number().into()
+    }
+
     /// Whether a message is waiting, for whoever waits for one.
     #[inline]
     pub fn look(&mut self) -> bool {
