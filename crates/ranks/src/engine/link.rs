@@ -203,7 +203,7 @@ impl Link {
             kept_chunks: 0,
             charged: 0,
             last_sent: 0,
-            flow: Flow::default(),
+            flow: Flow::new(),
             released_seen: 0,
             released: 0,
             released_published: 0,
@@ -238,21 +238,25 @@ impl Link {
         pauses.is_some()
     }
 
-    /// For a receive that did not find its message: looks a few times more, where [`Flow`] says so.
-    pub(super) fn look_again(&mut self) {
+    /// For a receive that has come too soon: how many messages have come, and how often to look once more if this rank has `sent` so many.
+    #[inline]
+    pub(super) fn looks_again(&mut self, sent: u64) -> (u64, u32) {
+        let Some(consumer) = &self.consumer else { return (0, 0) };
+        let received = consumer.received();
+        (received, self.flow.looks(received, sent))
+    }
+
+    /// Looks so many times more for the message behind those that have come.
+    pub(super) fn look_again(&mut self, received: u64, looks: u32) {
         let Some(consumer) = &self.consumer else { return };
-        // Messages in the shuttle, of which one goes for each that comes, count on both sides.
-        let answers = consumer.in_shuttle();
-        let received = consumer.popped() + answers;
-        let sent = self.producer.as_ref().map_or(0, Producer::pushed) + answers;
-        let looks = self.flow.looks(received, sent);
-        let comes = |_| {
-            std::hint::spin_loop();
+        let comes = |look| {
+            if look > 0 {
+                std::hint::spin_loop();
+            }
             consumer.is_ready()
         };
-        if looks > 0 && !(0..looks).any(comes) {
-            self.flow.was_in_vain(received);
-        }
+        let came = (0..=looks).any(comes);
+        self.flow.learn(received, came);
     }
 
     /// Before one looks again and again for an answer that does not come in the shuttle, from the other rank or from `any`: gets

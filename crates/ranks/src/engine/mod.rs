@@ -151,9 +151,11 @@ pub(crate) struct Engine {
     refusing: Vec<bool>,
     /// The first failure of a send that nobody waits for: `finalize` reports it.
     pub(crate) lost_send: Option<Error>,
-    /// Sends and receives that took the short way, which progresses nothing else.
+    /// Messages to other ranks; most take the short way, which progresses nothing else.
+    sent: u64,
+    /// Receives, and rounds of collectives, that took the short way.
     short_ways: u32,
-    /// As many as there were at the last look at everything.
+    /// As many of both as there were at the last look at everything.
     short_ways_seen: u32,
     /// What was found wrong with the segment: whatever has to wait fails from then on.
     damage: Option<String>,
@@ -212,6 +214,7 @@ impl Engine {
             others: size - 1,
             refusing: vec![false; size],
             lost_send: None,
+            sent: 0,
             short_ways: 0,
             short_ways_seen: 0,
             damage: None,

@@ -21,7 +21,7 @@ impl Engine {
     /// [`Error::Damaged`] if the segment holds nonsense, [`Error::Segment`] if it cannot grow.
     #[inline]
     pub(crate) fn progress(&mut self) -> Result<bool> {
-        self.short_ways_seen = self.short_ways;
+        self.short_ways_seen = self.all_short_ways();
         if self.watchers.load(Relaxed) != self.watchers_seen {
             self.follow_watchers();
         }

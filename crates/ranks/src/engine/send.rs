@@ -136,6 +136,7 @@ impl Engine {
             return Ok(self.send_to_self(envelope, payload, caller));
         }
         self.open_lanes(destination, envelope.length)?;
+        self.sent = self.sent.wrapping_add(1);
         let id = self.insert_send(destination, envelope, payload, caller);
         if self.refuses(destination) {
             let failure = self.peer_gone(caller, destination);

@@ -120,7 +120,7 @@ impl Engine {
             link.last_sent = payload.len() as u32;
         }
         link.wake();
-        self.short_ways = self.short_ways.wrapping_add(1);
+        self.sent = self.sent.wrapping_add(1);
         true
     }
 
@@ -146,7 +146,7 @@ impl Engine {
             link.charged += charge(envelope.length);
             link.last_sent = payload.len() as u32;
             link.wake();
-            self.short_ways = self.short_ways.wrapping_add(1);
+            self.sent = self.sent.wrapping_add(1);
         }
         outcome
     }
@@ -443,14 +443,17 @@ impl Engine {
         self.take_ordinary::<false>(pattern.source()?, pattern, element_type, buffer.bytes_mut()?)
     }
 
-    /// Looks a few times more for the message of a call that does not wait, where it is most likely to come in a moment: see
-    /// `flow.rs`.
+    /// For a call that does not wait: looks a few times more for its message, where that is most likely to come in a moment: see `flow.rs`.
     #[inline]
     pub(crate) fn look_again(&mut self, pattern: Pattern) {
         let Some(source) = pattern.source().filter(|_| self.observer.is_none() && self.comes_first()) else {
             return;
         };
-        self.links[source].look_again();
+        let (received, looks) = self.links[source].looks_again(self.sent);
+        // Who leaves another rank without a processor does not look at all.
+        if looks > 0 && self.spins() > 0 {
+            self.links[source].look_again(received, looks);
+        }
     }
 
     /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come

@@ -306,10 +306,15 @@ impl Engine {
         self.progress_now_and_then()
     }
 
+    #[inline(always)]
+    pub(super) fn all_short_ways(&self) -> u32 {
+        self.short_ways.wrapping_add(self.sent as u32)
+    }
+
     /// Lets other operations have their turn while one rank sends or receives the short way all the time.
     #[inline(always)]
     pub(crate) fn progress_now_and_then(&mut self) -> Result<()> {
-        if self.short_ways.wrapping_sub(self.short_ways_seen) < SHORT_WAYS_PER_PROGRESS {
+        if self.all_short_ways().wrapping_sub(self.short_ways_seen) < SHORT_WAYS_PER_PROGRESS {
             return Ok(());
         }
         self.progress_once_in_a_while()

@@ -225,14 +225,9 @@ impl<'a> Consumer<'a> {
         self.shuttle.send(pushed, payload, kind, words)
     }
 
-    /// Messages read in the ring so far.
-    pub fn popped(&self) -> u64 {
-        self.head
-    }
-
-    /// Messages that have gone to and fro in the shuttle, modulo 2³².
-    pub fn in_shuttle(&self) -> u64 {
-        self.shuttle.last_number().into()
+    /// Messages read so far, in the ring and, modulo 2³¹, in the shuttle.
+    pub fn received(&self) -> u64 {
+        self.head + u64::from(self.shuttle.last_number() / 2)
     }
 
     /// Whether a message is waiting, for whoever waits for one.

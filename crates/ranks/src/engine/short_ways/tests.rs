@@ -526,3 +526,54 @@ fn what_the_shuttle_never_carries_is_damage() {
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
     });
 }
+
+/// Sends so many messages, fewer than a ring has cells, all of which are there when they are received.
+fn stream(from: &World, to: &World, messages: u8) {
+    (0..messages).for_each(|value| from.send(&[value], (to.rank(), TAG)).unwrap());
+    let mut buffers = vec![[0u8]; messages.into()];
+    let source = (from.rank(), TAG);
+    to.scope(|scope| buffers.iter_mut().try_for_each(|one| scope.irecv(one, source).map(drop))).unwrap();
+    assert!(buffers.iter().map(|one| one[0]).eq(0..messages));
+}
+
+/// Whether a receive from rank 0 that came too soon would look again.
+fn would_look_again(receiver: &World) -> bool {
+    let mut engine = receiver.engine.borrow_mut();
+    let sent = engine.sent;
+    engine.links[0].looks_again(sent).1 > 0
+}
+
+#[test]
+fn who_only_receives_looks_again_for_what_comes_a_moment_later() {
+    with_ranks(|sender, receiver| {
+        (0..6).for_each(|_| stream(sender, receiver, 60));
+        assert!(would_look_again(receiver));
+        let mut late = [0u8];
+        let outcome = receiver.scope(|scope| {
+            let request = scope.irecv(&mut late, (0, TAG))?;
+            sender.send(&[7u8], (1, TAG))?;
+            request.wait()
+        });
+        assert!(outcome.is_ok() && late == [7]);
+        assert!(!would_look_again(receiver), "it was in vain");
+        stream(sender, receiver, 3);
+        assert!(would_look_again(receiver));
+        sender.send(&[8u8], (1, TAG)).unwrap();
+        receiver.engine.borrow_mut().look_again(receiver.pattern((0, TAG).into()));
+        assert!(would_look_again(receiver), "it was there");
+        receiver.recv(&mut late, (0, TAG)).unwrap();
+        assert_eq!(late, [8]);
+    });
+}
+
+#[test]
+fn who_sends_too_does_not_look_again() {
+    with_ranks(|sender, receiver| {
+        meet(sender, receiver);
+        for _ in 0..6 {
+            stream(sender, receiver, 60);
+            stream(receiver, sender, 60);
+        }
+        assert!(!would_look_again(receiver));
+    });
+}
