@@ -296,7 +296,6 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     ) -> Result<ScopedRequest<'scope, Status>> {
         let (expected, caller) = (expected::<T>(), Caller { operation, at });
         let mut engine = self.pending.world.engine.borrow_mut();
-        engine.look_again(pattern);
         if let Some(status) = engine.receive_at_once(pattern, &expected, &mut buffer)? {
             return Ok(self.complete(status));
         }

@@ -22,81 +22,94 @@
 //! With 20 and 40 looks instead of 8 it is the same. In both directions 8 bytes would be 220 instead of 298 if who has as much to send looked
 //! again as well (40 groups).
 
-/// How often to look once more, with a pause between two looks: some 100 ns where a pause takes 12.
-const LOOKS: u32 = 8;
-/// Messages that have come since one looked on in vain. After each time in vain twice as many, up to [`MOST_BURST`]: who computes between its
-/// receives is not kept from that for long. With 256 windows of 8 bytes carry 450 MB/s instead of 502.
-const FEWEST_BURST: u64 = 2;
+/// How often to look once more, with a pause before each look but the first: some 100 ns where a pause takes 12.
+const LOOKS: u32 = 9;
+/// What has to have come since one looked on in vain. After each further time in vain twice as much, up to [`MOST_BURST`]: who computes between
+/// its receives is not kept from that for long. With 256 windows of 8 bytes carry 450 MB/s instead of 502.
+const FEWEST_BURST: u64 = 4;
 const MOST_BURST: u64 = 16;
-/// Messages that come, after which what goes is compared with them ...
+/// What comes or goes from one comparison to the next ...
 const COMPARED: u64 = 256;
-/// ... and so many of them to one that goes are a stream.
+/// ... and so much of it to one that goes is a stream.
 const RECEIVED_PER_SENT: u64 = 8;
 
-/// What comes from one other rank, and what goes to all. Of messages in several parts each part that comes counts.
+/// What comes from one other rank, and what goes to all: cells, one for each message or part of a message, in both directions.
 #[derive(Debug)]
 pub(super) struct Flow {
     is_one_way: bool,
-    /// Of all messages, when one had looked on in vain; and how many have to follow.
+    /// Of all that came, when one had looked on in vain; and how much has to follow.
     received_in_vain: u64,
     burst: u64,
-    /// Of all messages, at the last comparison.
+    /// Of all, at the last comparison.
     received: u64,
     sent: u64,
+}
+
+/// Looks a few times whether the message is there, until it is.
+#[inline]
+pub(super) fn look(is_there: impl Fn() -> bool) {
+    let comes = |look| {
+        if look > 0 {
+            std::hint::spin_loop();
+        }
+        is_there()
+    };
+    (0..LOOKS).any(comes);
 }
 
 impl Flow {
     /// Nothing has come.
     pub(super) const fn new() -> Self {
-        Self { is_one_way: false, received_in_vain: 0, burst: FEWEST_BURST, received: 0, sent: 0 }
+        Self { is_one_way: false, received_in_vain: 0, burst: 0, received: 0, sent: 0 }
     }
 
-    /// How often to look once more for a message that is not there, when so many have come and gone in all.
-    pub(super) fn looks(&mut self, received: u64, sent: u64) -> u32 {
-        let (came, went) = (received.wrapping_sub(self.received), sent.wrapping_sub(self.sent));
+    /// Whether it is likely to pay to look on for a message that is not there, when so much has come and gone in all.
+    pub(super) fn pays(&mut self, received: u64, sent: u64) -> bool {
+        // What came is counted modulo 2³¹ in part: then it has to begin anew.
+        let (came, went) = (received.saturating_sub(self.received), sent.wrapping_sub(self.sent));
         if came.max(went) >= COMPARED {
             self.is_one_way = went.saturating_mul(RECEIVED_PER_SENT) <= came;
             (self.received, self.sent) = (received, sent);
         }
-        let is_burst = received.wrapping_sub(self.received_in_vain) >= self.burst;
-        if self.is_one_way && is_burst { LOOKS } else { 0 }
+        self.is_one_way && received.wrapping_sub(self.received_in_vain) >= self.burst
     }
 
-    /// Whether the message behind so many came while one looked on.
-    pub(super) fn learn(&mut self, received: u64, came: bool) {
-        if came {
-            self.burst = FEWEST_BURST;
+    /// One has looked on when so much had come, and it paid or not.
+    pub(super) fn learn(&mut self, received: u64, paid: bool) {
+        if paid {
+            self.burst = 0;
         } else {
-            (self.received_in_vain, self.burst) = (received, (self.burst * 2).min(MOST_BURST));
+            (self.received_in_vain, self.burst) = (received, (self.burst * 2).clamp(FEWEST_BURST, MOST_BURST));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const MANY: u64 = 2 * COMPARED;
 
-    /// A flow of which so many messages came for each that went.
+    /// A flow of which so much came for each that went.
     fn flow(received_per_sent: u64) -> Flow {
         let mut flow = Flow::new();
         for received in 1..=MANY {
-            flow.looks(received, received / received_per_sent);
+            flow.pays(received, received / received_per_sent);
         }
         flow
     }
 
     #[test]
-    fn who_only_receives_looks_again() {
+    fn for_who_only_receives_it_pays() {
         let mut flow = flow(64);
-        assert_eq!(flow.looks(MANY, 8), LOOKS);
+        assert!(flow.pays(MANY, 8));
         flow.learn(MANY, false);
-        assert_eq!(flow.looks(MANY, 8), 0, "not twice for nothing");
-        assert_eq!(flow.looks(MANY + 2 * FEWEST_BURST - 1, 8), 0);
-        assert_eq!(flow.looks(MANY + 2 * FEWEST_BURST, 8), LOOKS);
-        flow.learn(MANY, true);
-        assert_eq!(flow.looks(MANY + FEWEST_BURST, 8), LOOKS);
+        assert!(!flow.pays(MANY + FEWEST_BURST - 1, 8), "not twice for nothing");
+        assert!(flow.pays(MANY + FEWEST_BURST, 8));
+        flow.learn(MANY + FEWEST_BURST, true);
+        assert!(flow.pays(MANY + FEWEST_BURST, 8));
     }
 
     #[test]
@@ -104,7 +117,7 @@ mod tests {
         let mut flow = flow(64);
         let mut looked = 0;
         for received in MANY..MANY + 10 * MOST_BURST {
-            if flow.looks(received, 8) > 0 {
+            if flow.pays(received, 8) {
                 looked += 1;
                 flow.learn(received, false);
             }
@@ -113,20 +126,38 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_too_does_not() {
-        assert_eq!(flow(1).looks(MANY, MANY), 0);
-        assert_eq!(flow(RECEIVED_PER_SENT - 1).looks(MANY, MANY / (RECEIVED_PER_SENT - 1)), 0);
-        assert_eq!(flow(RECEIVED_PER_SENT).looks(MANY, MANY / RECEIVED_PER_SENT), LOOKS);
+    fn for_who_sends_too_it_does_not() {
+        assert!(!flow(1).pays(MANY, MANY));
+        assert!(!flow(RECEIVED_PER_SENT - 1).pays(MANY, MANY / (RECEIVED_PER_SENT - 1)));
+        assert!(flow(RECEIVED_PER_SENT).pays(MANY, MANY / RECEIVED_PER_SENT));
     }
 
     #[test]
-    fn who_begins_to_send_stops_looking() {
-        let mut flow = flow(64);
-        assert_eq!(flow.looks(MANY, MANY), 0);
+    fn for_who_begins_to_send_it_does_no_more() {
+        assert!(!flow(64).pays(MANY, MANY));
     }
 
     #[test]
-    fn nothing_is_known_of_few_messages() {
-        assert_eq!(Flow::new().looks(COMPARED - 1, 0), 0);
+    fn nothing_is_known_of_a_little() {
+        assert!(!Flow::new().pays(COMPARED - 1, 0));
+    }
+
+    #[test]
+    fn what_is_counted_anew_is_no_stream() {
+        let mut flow = flow(1);
+        assert!(!flow.pays(10, 2 * MANY));
+        assert!(!flow.pays(10 + COMPARED, 2 * MANY + COMPARED));
+    }
+
+    #[test]
+    fn one_looks_until_it_is_there() {
+        for (comes_at, looked) in [(1, 1), (2, 2), (LOOKS, LOOKS), (LOOKS + 1, LOOKS)] {
+            let looks = Cell::new(0);
+            look(|| {
+                looks.set(looks.get() + 1);
+                looks.get() == comes_at
+            });
+            assert_eq!(looks.get(), looked);
+        }
     }
 }

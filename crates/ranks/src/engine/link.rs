@@ -13,7 +13,7 @@ use shm_core::{Bell, Doorbell, SegmentError};
 use super::OperationId;
 use super::chunks::{Chunks, Part};
 use super::direct::Key;
-use super::flow::Flow;
+use super::flow::{self, Flow};
 use super::receive::Inflow;
 use crate::envelope::{
     self, Envelope, INVITE, Lent, MATCH, PART, PULLED, PUSHED, control_words, copied_words, invite_words,
@@ -238,25 +238,22 @@ impl Link {
         pauses.is_some()
     }
 
-    /// For a receive that has come too soon: how many messages have come, and how often to look once more if this rank has `sent` so many.
+    /// For a receive that has come too soon, by a rank that has `sent` so much: looks a few times more, if that is likely to pay; whether
+    /// it did. Then [`Link::looked_again`] is to be told what came of it.
     #[inline]
-    pub(super) fn looks_again(&mut self, sent: u64) -> (u64, u32) {
-        let Some(consumer) = &self.consumer else { return (0, 0) };
-        let received = consumer.received();
-        (received, self.flow.looks(received, sent))
+    pub(super) fn look_again(&mut self, sent: u64) -> bool {
+        let Some(consumer) = &self.consumer else { return false };
+        let pays = self.flow.pays(consumer.received(), sent);
+        if pays {
+            flow::look(|| consumer.is_ready());
+        }
+        pays
     }
 
-    /// Looks so many times more for the message behind those that have come.
-    pub(super) fn look_again(&mut self, received: u64, looks: u32) {
-        let Some(consumer) = &self.consumer else { return };
-        let comes = |look| {
-            if look > 0 {
-                std::hint::spin_loop();
-            }
-            consumer.is_ready()
-        };
-        let came = (0..=looks).any(comes);
-        self.flow.learn(received, came);
+    /// Whether the receive that has looked again had its message then.
+    pub(super) fn looked_again(&mut self, had_it: bool) {
+        let received = self.consumer.as_ref().map_or(0, Consumer::received);
+        self.flow.learn(received, had_it);
     }
 
     /// Before one looks again and again for an answer that does not come in the shuttle, from the other rank or from `any`: gets

@@ -151,7 +151,8 @@ pub(crate) struct Engine {
     refusing: Vec<bool>,
     /// The first failure of a send that nobody waits for: `finalize` reports it.
     pub(crate) lost_send: Option<Error>,
-    /// Messages to other ranks; most take the short way, which progresses nothing else.
+    /// Cells with messages to other ranks, or with parts of them. Most hold a whole one, and took the short way, which progresses nothing
+    /// else.
     sent: u64,
     /// Receives, and rounds of collectives, that took the short way.
     short_ways: u32,

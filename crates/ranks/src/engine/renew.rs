@@ -107,6 +107,8 @@ impl Engine {
             .collect();
         next.lender = self.lender.take().map(|lender| lender.renewed(members));
         next.direct.take_over(&mut self.direct);
+        // The links compare what came with it.
+        next.sent = self.sent;
         let consumers = next.links.iter_mut().map(|link| link.consumer.take()).collect();
         Ok((next, consumers))
     }

@@ -136,7 +136,6 @@ impl Engine {
             return Ok(self.send_to_self(envelope, payload, caller));
         }
         self.open_lanes(destination, envelope.length)?;
-        self.sent = self.sent.wrapping_add(1);
         let id = self.insert_send(destination, envelope, payload, caller);
         if self.refuses(destination) {
             let failure = self.peer_gone(caller, destination);
@@ -300,6 +299,7 @@ impl Engine {
                 let Some(producer) = &mut link.producer else { return Err(Full) };
                 producer.try_push(EAGER | envelope.flags, envelope.words(), send.payload.bytes())?;
                 link.charged += charge(envelope.length);
+                self.sent = self.sent.wrapping_add(1);
                 self.finish_send(id);
                 return Ok(());
             }
@@ -323,6 +323,7 @@ impl Engine {
         if let Some(producer) = &mut self.links[destination].producer {
             let told = producer.try_push(kind | envelope.flags, envelope.words(), payload);
             debug_assert!(told.is_ok(), "room was checked above");
+            self.sent = self.sent.wrapping_add(1);
         }
         if let Some(send) = self.sends.get_mut(id) {
             send.state = SendState::Offered;
@@ -416,6 +417,7 @@ impl Engine {
             (first..).take(count).for_each(|chunk| send.early.push(chunk));
         }
         send.copied += piece.len();
+        self.sent = self.sent.wrapping_add(1);
         self.links[destination].wake();
         count
     }

@@ -146,7 +146,6 @@ impl Engine {
             link.charged += charge(envelope.length);
             link.last_sent = payload.len() as u32;
             link.wake();
-            self.sent = self.sent.wrapping_add(1);
         }
         outcome
     }
@@ -169,6 +168,7 @@ impl Engine {
         let (kind, lent) = (LENT | envelope.flags | chunk_flags(streamed, false), place.for_the_other());
         let told = producer.try_push(kind, envelope.words(), &lent.to_bytes());
         debug_assert!(told.is_ok(), "room was checked above");
+        self.sent = self.sent.wrapping_add(1);
         Lending::Done
     }
 
@@ -216,6 +216,7 @@ impl Engine {
             debug_assert!(told.is_ok(), "room was checked above");
             last = Some(place);
         }
+        self.sent = self.sent.wrapping_add(parts as u64);
         Lending::Done
     }
 
@@ -443,20 +444,16 @@ impl Engine {
         self.take_ordinary::<false>(pattern.source()?, pattern, element_type, buffer.bytes_mut()?)
     }
 
-    /// For a call that does not wait: looks a few times more for its message, where that is most likely to come in a moment: see `flow.rs`.
+    /// Looks a few times more for the next message from `source`, where that is most likely to come in a moment (see `flow.rs`); whether
+    /// it did.
     #[inline]
-    pub(crate) fn look_again(&mut self, pattern: Pattern) {
-        let Some(source) = pattern.source().filter(|_| self.observer.is_none() && self.comes_first()) else {
-            return;
-        };
-        let (received, looks) = self.links[source].looks_again(self.sent);
-        // Who leaves another rank without a processor does not look at all.
-        if looks > 0 && self.spins() > 0 {
-            self.links[source].look_again(received, looks);
-        }
+    fn look_again(&mut self, source: usize) -> bool {
+        // What this rank has under way goes on where a receive is posted and waited for.
+        let has_time = !self.shares_processors && self.outgoing.is_empty() && self.direct.is_idle();
+        has_time && self.unexpected.is_empty() && self.links[source].look_again(self.sent)
     }
 
-    /// [`Engine::try_receive_now`] for a call that does not wait: when receives are posted, they get what has come
+    /// [`Engine::try_receive_now`] for a call that does not wait, or only for a moment: when receives are posted, they get what has come
     /// first. `None` if the message is not there, or does not come alone.
     ///
     /// A receive that is posted and completed later costs several times as much.
@@ -471,19 +468,25 @@ impl Engine {
             return Ok(None);
         }
         let source = pattern.source();
-        if !self.posted.is_empty() && !source.map_or(Ok(false), |source| self.serve_posted(source))? {
-            return Ok(None);
-        }
+        let looked = match self.posted.is_empty() {
+            true => source.filter(|&source| self.look_again(source)),
+            false if !source.map_or(Ok(false), |source| self.serve_posted(source))? => return Ok(None),
+            false => None,
+        };
         // Not before: receives that were served just now may share this memory.
         let Some(buffer) = buffer.bytes_mut() else { return Ok(None) };
         let now = match source {
             Some(source) => self.try_receive_now(source, pattern, expected, buffer, false),
             None => self.try_receive_from_any(pattern, expected, buffer),
         };
-        match now {
-            Now::Received(status) => Ok(Some(status)),
-            Now::NotYet | Now::Otherwise => Ok(None),
+        let status = match now {
+            Now::Received(status) => Some(status),
+            Now::NotYet | Now::Otherwise => None,
+        };
+        if let Some(source) = looked {
+            self.links[source].looked_again(status.is_some());
         }
+        Ok(status)
     }
 
     /// Gives what has come from `source` to receives that are posted; whether none is left.

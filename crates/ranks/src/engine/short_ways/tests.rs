@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
 use crate::engine::Engine;
+use crate::engine::buffer::{Fixed, Incoming};
 use crate::engine::chunks::part_behind;
 use crate::engine::short_ways::Lending;
 use crate::envelope::{Envelope, LENT, Lent, PART, chunk_flags, part_words};
@@ -14,7 +15,7 @@ use crate::launch::in_process;
 use crate::layout::{
     CHUNK_BYTES, EAGER_BYTES, LESS_EAGER_BYTES, MOST_PARTS, PART_BYTES, part_bytes, rank_state,
 };
-use crate::p2p::{Content, Mode, type_hash};
+use crate::p2p::{Content, Mode, expected, type_hash};
 use crate::world::World;
 use crate::{ANY_SOURCE, Source, Tag};
 
@@ -27,13 +28,20 @@ const READ_BEHIND: usize = 300_000;
 
 /// Runs `body` with both ranks of a job, in one thread.
 fn with_ranks(body: impl FnOnce(&World, &World)) {
-    let job: &'static Job = Box::leak(Box::new(in_process(2).unwrap()));
+    with_processors(2, 2, |worlds| body(&worlds[0], &worlds[1]));
+}
+
+/// Runs `body` with all ranks of a job, in one thread, as if there were so many processors.
+fn with_processors(ranks: usize, cores: u32, body: impl FnOnce(&[World])) {
+    let job: &'static Job = Box::leak(Box::new(in_process(ranks).unwrap()));
+    job.header().cores.store(cores, Relaxed);
     // What is copied directly waits for a receive that is behind it.
     job.header().direct_from.store(u64::MAX, Relaxed);
-    let [sender, receiver] = [0, 1].map(|rank| World::attached(Attachment::of_thread(job, rank)));
-    body(&sender, &receiver);
+    let attached = |rank| World::attached(Attachment::of_thread(job, rank));
+    let worlds: Vec<_> = (0..ranks).map(attached).collect();
+    body(&worlds);
     // There is nobody to wait for.
-    [sender, receiver].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+    worlds.into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
 }
 
 /// Lets both know of the ring to them, without which there is no shuttle.
@@ -284,19 +292,18 @@ fn parts_wait_for_room_in_the_ring_and_not_for_a_match() {
 /// Not a byte of a message is in a buffer that another message is received into.
 #[test]
 fn another_message_overtakes_one_that_has_not_come_as_a_whole() {
-    let job: &'static Job = Box::leak(Box::new(in_process(3).unwrap()));
     // So that they look before they sleep.
-    job.header().cores.store(3, Relaxed);
-    let [first, receiver, second] = [0, 1, 2].map(|rank| World::attached(Attachment::of_thread(job, rank)));
-    send_parts(&first, LENGTHS[2], 1);
-    let mut buffer = vec![9u8; LENGTHS[2]];
-    for message in 0..100u8 {
-        second.send(&[message; 3], (1, TAG)).unwrap();
-        let status = receiver.recv(&mut buffer, (ANY_SOURCE, TAG)).unwrap();
-        assert_eq!((status.source, status.bytes, &buffer[..3]), (2, 3, &[message; 3][..]));
-        assert!(buffer[3..].iter().all(|&byte| byte == 9), "the buffer is untouched behind the message");
-    }
-    [first, receiver, second].into_iter().for_each(|world| drop(world.fail("the test is over".to_owned())));
+    with_processors(3, 3, |worlds| {
+        let [first, receiver, second] = worlds else { panic!("three ranks") };
+        send_parts(first, LENGTHS[2], 1);
+        let mut buffer = vec![9u8; LENGTHS[2]];
+        for message in 0..100u8 {
+            second.send(&[message; 3], (1, TAG)).unwrap();
+            let status = receiver.recv(&mut buffer, (ANY_SOURCE, TAG)).unwrap();
+            assert_eq!((status.source, status.bytes, &buffer[..3]), (2, 3, &[message; 3][..]));
+            assert!(buffer[3..].iter().all(|&byte| byte == 9), "the buffer is untouched behind the message");
+        }
+    });
 }
 
 /// Messages that answer each other lie in the same chunks, whichever rank's they are, and however long they are.
@@ -536,44 +543,100 @@ fn stream(from: &World, to: &World, messages: u8) {
     assert!(buffers.iter().map(|one| one[0]).eq(0..messages));
 }
 
-/// Whether a receive from rank 0 that came too soon would look again.
-fn would_look_again(receiver: &World) -> bool {
-    let mut engine = receiver.engine.borrow_mut();
-    let sent = engine.sent;
-    engine.links[0].looks_again(sent).1 > 0
+/// Receives a message from rank 0 as if that had not been there at the first look; whether one looked again, and had it then.
+fn receive_at_once(receiver: &World) -> (bool, bool) {
+    let looks = looks_again(receiver);
+    let mut buffer = Incoming::Owned(Box::new(Fixed(vec![0u8])));
+    let pattern = receiver.pattern((0, TAG).into());
+    let received = receiver.engine.borrow_mut().receive_at_once(pattern, &expected::<u8>(), &mut buffer);
+    (looks, received.unwrap().is_some())
+}
+
+/// Looks again for a message that does not come.
+fn look_in_vain(receiver: &World) {
+    assert_eq!(receive_at_once(receiver), (true, false));
+}
+
+fn looks_again(receiver: &World) -> bool {
+    receiver.engine.borrow_mut().look_again(0)
 }
 
 #[test]
 fn who_only_receives_looks_again_for_what_comes_a_moment_later() {
     with_ranks(|sender, receiver| {
         (0..6).for_each(|_| stream(sender, receiver, 60));
-        assert!(would_look_again(receiver));
-        let mut late = [0u8];
-        let outcome = receiver.scope(|scope| {
-            let request = scope.irecv(&mut late, (0, TAG))?;
-            sender.send(&[7u8], (1, TAG))?;
-            request.wait()
-        });
-        assert!(outcome.is_ok() && late == [7]);
-        assert!(!would_look_again(receiver), "it was in vain");
-        stream(sender, receiver, 3);
-        assert!(would_look_again(receiver));
+        look_in_vain(receiver);
+        assert!(!looks_again(receiver), "it was in vain");
+        stream(sender, receiver, 4);
+        look_in_vain(receiver);
+        stream(sender, receiver, 7);
+        assert!(!looks_again(receiver), "it was in vain twice");
+        stream(sender, receiver, 1);
         sender.send(&[8u8], (1, TAG)).unwrap();
-        receiver.engine.borrow_mut().look_again(receiver.pattern((0, TAG).into()));
-        assert!(would_look_again(receiver), "it was there");
-        receiver.recv(&mut late, (0, TAG)).unwrap();
-        assert_eq!(late, [8]);
+        assert_eq!(receive_at_once(receiver), (true, true));
+        look_in_vain(receiver);
+        stream(sender, receiver, 4);
+        assert!(looks_again(receiver), "it has not been in vain twice since it was not");
+    });
+}
+
+/// What is there is not what the receive wants: that is in vain, too.
+#[test]
+fn another_message_is_not_what_one_has_looked_for() {
+    with_ranks(|sender, receiver| {
+        (0..6).for_each(|_| stream(sender, receiver, 60));
+        sender.send(&[8u8], (1, TAG + 1)).unwrap();
+        look_in_vain(receiver);
+        assert!(!looks_again(receiver));
+        receiver.recv(&mut [0u8], (0, TAG + 1)).unwrap();
     });
 }
 
 #[test]
+fn who_has_something_under_way_does_not_look_again() {
+    with_ranks(|sender, receiver| {
+        (0..6).for_each(|_| stream(sender, receiver, 60));
+        assert!(looks_again(receiver));
+        // More than the ring takes.
+        let sends: Vec<_> = (0..2000).map(|_| receiver.isend(vec![1u8], (0, TAG)).unwrap()).collect();
+        assert!(!receiver.engine.borrow().outgoing.is_empty());
+        assert!(!looks_again(receiver));
+        drop(sends);
+    });
+}
+
+#[test]
+fn who_shares_its_processor_does_not_look_again() {
+    with_processors(2, 1, |worlds| {
+        let [sender, receiver] = worlds else { panic!("two ranks") };
+        (0..6).for_each(|_| stream(sender, receiver, 60));
+        assert!(!looks_again(receiver));
+    });
+}
+
+/// Neither to whom it receives from nor to another one, and however long the messages are.
+#[test]
 fn who_sends_too_does_not_look_again() {
+    for (ranks, to) in [(2, 0), (3, 2)] {
+        with_processors(ranks, 3, |worlds| {
+            let (sender, receiver) = (&worlds[0], &worlds[1]);
+            meet(sender, receiver);
+            for _ in 0..6 {
+                stream(sender, receiver, 60);
+                stream(receiver, &worlds[to], 60);
+            }
+            assert!(!looks_again(receiver), "sends to rank {to}");
+        });
+    }
     with_ranks(|sender, receiver| {
         meet(sender, receiver);
-        for _ in 0..6 {
-            stream(sender, receiver, 60);
-            stream(receiver, sender, 60);
+        let whole = content(READ_BEHIND / 2);
+        for _ in 0..60 {
+            sender.send(&whole, (1, TAG)).unwrap();
+            assert_eq!(receiver.recv_vec::<u8>((0, TAG)).unwrap().0, whole);
+            receiver.send(&whole, (0, TAG)).unwrap();
+            assert_eq!(sender.recv_vec::<u8>((1, TAG)).unwrap().0, whole);
         }
-        assert!(!would_look_again(receiver));
+        assert!(!looks_again(receiver));
     });
 }
