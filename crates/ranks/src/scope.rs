@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use bytemuck::{NoUninit, Pod};
 
 use crate::address::{Destination, Source};
-use crate::engine::buffer::{Incoming, Outgoing};
+use crate::engine::buffer::{BorrowedBuffer, Incoming, Outgoing};
 use crate::engine::send::Started;
 use crate::engine::slab::Slab;
 use crate::engine::{Caller, Engine, OperationId};
@@ -76,10 +76,19 @@ impl<'env, T: Pod> Overlap<'env, T> {
     /// If the range is not within it.
     pub fn part(self, range: Range<usize>) -> Self {
         let Range { start, end } = range;
-        assert!(start <= end && end <= self.length, "{start}..{end} of {} elements", self.length);
+        if start > end || end > self.length {
+            not_within(start, end, self.length);
+        }
         // SAFETY: within the buffer, as just checked.
         Self { start: unsafe { self.start.add(start) }, length: end - start, ..self }
     }
+}
+
+// What is formatted lies in memory: out of the way of those that are within, which need not write it there.
+#[cold]
+#[inline(never)]
+fn not_within(start: usize, end: usize, length: usize) -> ! {
+    panic!("{start}..{end} of {length} elements");
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +235,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     ) -> Result<ScopedRequest<'scope, Status>> {
         let caller = Caller::new("irecv");
         // SAFETY: `pending` withdraws the buffer before `'env` ends.
-        let buffer = unsafe { Incoming::borrowed(bytemuck::cast_slice_mut(buffer)) };
+        let buffer = unsafe { BorrowedBuffer::new(bytemuck::cast_slice_mut(buffer)) };
         self.receive::<T>(buffer, from.into(), caller)
     }
 
@@ -263,25 +272,32 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let caller = Caller::new("irecv_overlapping");
         // SAFETY: `pending` withdraws the buffer before `'env` ends, and nobody else sees it before; a `Pod` is valid for
         // any bytes.
-        let buffer = unsafe { Incoming::overlapping(buffer.start.cast(), buffer.length * size_of::<T>()) };
+        let buffer =
+            unsafe { BorrowedBuffer::overlapping(buffer.start.cast(), buffer.length * size_of::<T>()) };
         self.receive::<T>(buffer, from.into(), caller)
     }
 
     #[inline(always)]
     fn receive<T: Pod>(
         &'scope self,
-        mut buffer: Incoming,
+        mut buffer: BorrowedBuffer,
         from: Source,
         caller: Caller,
     ) -> Result<ScopedRequest<'scope, Status>> {
         let world = self.pending.world;
-        world.check_source(from, caller)?;
+        world.next_turn();
+        world.check_tag(from.tag, caller)?;
         let pattern = world.pattern(from);
         let element_type = expected::<T>().element_type;
-        let ordinary = world.engine.borrow_mut().receive_ordinary(pattern, element_type, &mut buffer);
+        let ordinary = match from.rank {
+            Some(source) => {
+                world.engine.borrow_mut().receive_ordinary(source, pattern, element_type, &mut buffer)
+            }
+            None => None,
+        };
         match ordinary {
             Some(body) => Ok(self.complete(Status::of(&Envelope::from_body(&body)))),
-            None => self.receive_other::<T>(pattern, buffer, caller.operation, caller.at),
+            None => self.receive_other::<T>(from.rank, pattern, buffer, caller.operation, caller.at),
         }
     }
 
@@ -289,17 +305,19 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     #[inline(never)]
     fn receive_other<T: Pod>(
         &'scope self,
+        source: Option<usize>,
         pattern: Pattern,
-        mut buffer: Incoming,
+        mut buffer: BorrowedBuffer,
         operation: &'static str,
         at: CallSite,
     ) -> Result<ScopedRequest<'scope, Status>> {
         let (expected, caller) = (expected::<T>(), Caller { operation, at });
+        source.map_or(Ok(()), |rank| self.pending.world.check_rank(rank, caller))?;
         let mut engine = self.pending.world.engine.borrow_mut();
         if let Some(status) = engine.receive_at_once(pattern, &expected, &mut buffer)? {
             return Ok(self.complete(status));
         }
-        let id = engine.start_receive(pattern, expected, buffer, caller)?;
+        let id = engine.start_receive(pattern, expected, Incoming::Borrowed(buffer), caller)?;
         Ok(self.pending.request(Operation::Receive(id)))
     }
 

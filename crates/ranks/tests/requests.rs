@@ -6,7 +6,7 @@ mod payload;
 mod watchdog;
 
 use payload::{check, filled};
-use ranks::{ANY_SOURCE, Cancel, Tag, World, spawn, wait_all, wait_any};
+use ranks::{ANY_SOURCE, Cancel, Error, Source, Tag, World, spawn, wait_all, wait_any};
 use watchdog::{step, watch};
 
 /// In words: within a cell, within the eager lane, and long.
@@ -334,6 +334,32 @@ fn scoped_requests_can_be_waited_for_one_by_one() {
 }
 
 /// The borrowed buffer must not be written after the panic has left the scope, and nobody may hang.
+/// Though a message is there that would be taken at once if the number were shortened, or any tag would do.
+#[test]
+fn a_scoped_receive_from_nobody_or_with_no_tag_is_an_error() {
+    spawn(2, |world| {
+        watch(world);
+        let other = 1 - world.rank();
+        world.send(&[7u8], (other, 3)).unwrap();
+        world.barrier().unwrap();
+        let mut buffer = [0u8];
+        for rank in [2, 1 << 32 | other, usize::MAX] {
+            let outcome = world.scope(|scope| scope.irecv(&mut buffer, (rank, 3)).map(drop));
+            let is_right =
+                matches!(outcome, Err(Error::RankOutOfRange { rank: found, size: 2, .. }) if found == rank);
+            assert!(is_right, "{outcome:?}");
+        }
+        for from in [Source::from((other, -1)), (ANY_SOURCE, -1).into()] {
+            let outcome = world.scope(|scope| scope.irecv(&mut buffer, from).map(drop));
+            assert!(matches!(outcome, Err(Error::NegativeTag { tag: -1, .. })), "{outcome:?}");
+        }
+        assert_eq!(buffer, [0]);
+        world.scope(|scope| scope.irecv(&mut buffer, (other, 3)).map(drop)).unwrap();
+        assert_eq!(buffer, [7]);
+    })
+    .unwrap();
+}
+
 #[test]
 fn a_panic_inside_a_scope_ends_the_job_with_its_message() {
     let error = spawn(2, |world| {

@@ -36,11 +36,11 @@ impl Default for Line {
     }
 }
 
-/// Asks for the line in which `place` begins as its next writer: see [`SharedBytes::prepare`].
+/// Asks for the line in which `place` begins as its next writer: see [`SharedBytes::prepare`]. It may be anywhere.
 #[inline]
-pub(crate) fn prepare_line<T>(place: &T) {
+pub(crate) fn prepare_line<T>(place: *const T) {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
-    // SAFETY: changes no content; processors without the instruction take it for a no-op.
+    // SAFETY: changes no content and cannot fail; processors without the instruction take it for a no-op.
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) place, options(nostack, preserves_flags));
     }
@@ -228,7 +228,7 @@ impl<'a> SharedBytes<'a> {
     pub fn prepare(&self, offset: usize, length: usize) {
         self.check(offset, length);
         let lines = &self.lines[offset / LINE_BYTES..(offset + length).div_ceil(LINE_BYTES)];
-        lines.iter().for_each(prepare_line);
+        lines.iter().for_each(|line| prepare_line(line));
     }
 
     /// The lines of a range, and which part of the data each holds.

@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //!
-//! Trusted for pointers to borrowed buffers. Who creates one ([`Outgoing::borrowed`], [`Incoming::borrowed`])
+//! Trusted for pointers to borrowed buffers. Who creates one ([`Outgoing::borrowed`], [`BorrowedBuffer::new`])
 //! promises to withdraw it from the engine before the borrow ends: `p2p.rs` does so before it returns, `scope.rs`
 //! before the scope ends.
 #![allow(unsafe_code)]
@@ -152,12 +152,13 @@ pub(crate) struct BorrowedBuffer {
 // SAFETY: the memory is plain bytes that nobody else looks at, writable from any one thread.
 unsafe impl Send for BorrowedBuffer {}
 
-impl Incoming {
+impl BorrowedBuffer {
     /// # Safety
     ///
     /// The engine must drop the result before the borrow of `bytes` ends.
-    pub(crate) unsafe fn borrowed(bytes: &mut [u8]) -> Self {
-        Self::Borrowed(BorrowedBuffer { start: bytes.as_mut_ptr(), length: bytes.len() })
+    #[inline]
+    pub(crate) unsafe fn new(bytes: &mut [u8]) -> Self {
+        Self { start: bytes.as_mut_ptr(), length: bytes.len() }
     }
 
     /// Memory that several receives fill.
@@ -166,8 +167,36 @@ impl Incoming {
     ///
     /// `length` bytes from `start` on may be written until the engine has dropped the result, and nobody but the engine
     /// looks at them.
+    #[inline]
     pub(crate) unsafe fn overlapping(start: NonNull<u8>, length: usize) -> Self {
-        Self::Borrowed(BorrowedBuffer { start: start.as_ptr(), length })
+        Self { start: start.as_ptr(), length }
+    }
+
+    /// The memory to fill.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: by the contract of `new` the slice is still exclusively borrowed; in memory that receives share the engine,
+        // which is one thread, is at one of them at a time.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
+    }
+}
+
+#[cfg(test)]
+impl BorrowedBuffer {
+    /// Of nobody who would want it back.
+    pub(crate) fn leaked(length: usize) -> Self {
+        let bytes = vec![0; length].leak();
+        Self { start: bytes.as_mut_ptr(), length }
+    }
+}
+
+impl Incoming {
+    /// # Safety
+    ///
+    /// As [`BorrowedBuffer::new`].
+    pub(crate) unsafe fn borrowed(bytes: &mut [u8]) -> Self {
+        // SAFETY: the caller's promise.
+        Self::Borrowed(unsafe { BorrowedBuffer::new(bytes) })
     }
 
     pub(crate) fn prepare(&mut self, length: u64) -> Result<(), Unfit> {
@@ -213,11 +242,7 @@ impl Incoming {
     pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match self {
             Self::Owned(buffer) => Some(buffer.bytes_mut()),
-            Self::Borrowed(buffer) => {
-                // SAFETY: by the contract of `borrowed` the slice is still exclusively borrowed; in memory that
-                // receives share the engine, which is one thread, is at one of them at a time.
-                Some(unsafe { std::slice::from_raw_parts_mut(buffer.start, buffer.length) })
-            }
+            Self::Borrowed(buffer) => Some(buffer.bytes_mut()),
             Self::Discard => None,
         }
     }

@@ -19,8 +19,9 @@
 //! | 256 | 7760 | 9228 | 6751 | 7165 |
 //! | 1024 | 15580 | 18510 | 10320 | 10950 |
 //!
-//! With 20 and 40 looks instead of 8 it is the same. In both directions 8 bytes would be 220 instead of 298 if who has as much to send looked
-//! again as well (40 groups).
+//! With 20 and 40 looks it is the same. In both directions 8 bytes are carried at 220 MB/s instead of 298 if who has as much to send looks again as
+//! well (40 groups of another hour, with a rule that looked at one neighbour only). Between distant cores it gains 8 bytes 129 -> 142, 64 bytes 812 -> 976 (8
+//! groups).
 
 /// How often to look once more, with a pause before each look but the first: some 100 ns where a pause takes 12.
 const LOOKS: u32 = 9;
@@ -79,7 +80,8 @@ impl Flow {
         if paid {
             self.burst = 0;
         } else {
-            (self.received_in_vain, self.burst) = (received, (self.burst * 2).clamp(FEWEST_BURST, MOST_BURST));
+            (self.received_in_vain, self.burst) =
+                (received, (self.burst * 2).clamp(FEWEST_BURST, MOST_BURST));
         }
     }
 }

@@ -7,7 +7,7 @@ mod tests;
 use shm_core::ring::{Body, Consumer, InShuttle, Producer};
 
 use super::Engine;
-use super::buffer::Incoming;
+use super::buffer::BorrowedBuffer;
 use super::chunks::part_behind;
 use super::link::charge;
 use super::receives::Expected;
@@ -223,7 +223,7 @@ impl Engine {
     /// Whether what comes next from a rank goes to who receives now: no other receive is posted, and no message waits.
     #[inline(always)]
     pub(super) fn comes_first(&self) -> bool {
-        self.posted.is_empty() && self.unexpected.is_empty()
+        self.posted.is_empty() & self.unexpected.is_empty()
     }
 
     /// Whether the next cell from `source` is there.
@@ -247,30 +247,31 @@ impl Engine {
         buffer: &mut [u8],
     ) -> Option<Body> {
         debug_assert!(self.comes_first());
-        let link = &mut self.links[source];
+        let link = self.links.get_mut(source)?;
         let consumer = link.consumer.as_mut()?;
-        let body = match consumer.peek_cell() {
+        let mut body = match consumer.peek_cell() {
             Ok(body) => body?.ok()?,
             Err(there) if AWAITED => {
                 return self.take_from_shuttle(source, there, pattern, element_type, buffer);
             }
             Err(_) => return self.take_from_shuttle_aside(source, pattern, element_type, buffer),
         };
-        let length = body.words[2];
-        if !pattern.fits_words(&body.words, source, element_type) || length > buffer.len() as u64 {
+        if !pattern.fits_words(&body.words, source, element_type) {
             return None;
         }
-        if body.kind == EAGER && length == body.payload_bytes() as u64 {
+        if body.kind == EAGER && body.payload_bytes() <= buffer.len() {
+            // All of it is in the cell: its length need not be read a second time.
+            body.words[2] = body.payload_bytes() as u64;
             consumer.copy_payload(&body, buffer);
             if consumer.pop(&body) {
                 link.wake();
             }
-        } else if envelope::is_in_a_chunk(&body) && length <= PART_BYTES as u64 {
+        } else if envelope::is_in_a_chunk(&body) && body.words[2] <= buffer.len().min(PART_BYTES) as u64 {
             link.take_next_part(buffer).ok()?;
         } else {
             return None;
         }
-        link.release(length, self.unexpected_bound);
+        link.release(body.words[2], self.unexpected_bound);
         self.short_ways = self.short_ways.wrapping_add(1);
         Some(body)
     }
@@ -429,19 +430,20 @@ impl Engine {
         }
     }
 
-    /// [`Engine::take_ordinary`] for a call that does not wait.
+    /// [`Engine::take_ordinary`] for a call that does not wait. `None` as well if there is no such rank.
     #[inline(always)]
     pub(crate) fn receive_ordinary(
         &mut self,
+        source: usize,
         pattern: Pattern,
         element_type: u32,
-        buffer: &mut Incoming,
+        buffer: &mut BorrowedBuffer,
     ) -> Option<Body> {
         // Who watches sees operations only; and receives that are posted may share this memory.
-        if self.observer.is_some() || !self.comes_first() {
+        if self.observer.is_some() | !self.comes_first() {
             return None;
         }
-        self.take_ordinary::<false>(pattern.source()?, pattern, element_type, buffer.bytes_mut()?)
+        self.take_ordinary::<false>(source, pattern, element_type, buffer.bytes_mut())
     }
 
     /// Looks a few times more for the next message from `source`, where that is most likely to come in a moment (see `flow.rs`); whether
@@ -461,7 +463,7 @@ impl Engine {
         &mut self,
         pattern: Pattern,
         expected: &Expected,
-        buffer: &mut Incoming,
+        buffer: &mut BorrowedBuffer,
     ) -> Result<Option<Status>> {
         if self.observer.is_some() {
             // Who watches sees operations only.
@@ -474,7 +476,7 @@ impl Engine {
             false => None,
         };
         // Not before: receives that were served just now may share this memory.
-        let Some(buffer) = buffer.bytes_mut() else { return Ok(None) };
+        let buffer = buffer.bytes_mut();
         let now = match source {
             Some(source) => self.try_receive_now(source, pattern, expected, buffer, false),
             None => self.try_receive_from_any(pattern, expected, buffer),

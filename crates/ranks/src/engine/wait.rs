@@ -21,8 +21,10 @@ use crate::matching::Pattern;
 use crate::status::Status;
 use crate::turns::Turns;
 
-/// Messages that go the short way between two looks at everything: the look costs as much as a few of them.
-const SHORT_WAYS_PER_PROGRESS: u32 = 64;
+/// Cells that go the short way between two looks at everything: the look costs as much as a few of them. With 64 each window of 64 messages had
+/// one before its end could be told of: 8 bytes 534 MB/s instead of 541, 64 bytes 3457 and 3493 (110 alternating groups, near cores of a Zen 4
+/// machine).
+const SHORT_WAYS_PER_PROGRESS: u32 = 256;
 /// Looks at the one awaited ring between two looks at everything, and looks at everything between two questions whether a
 /// neighbour is waited for.
 const LOOKS_PER_PROGRESS: u32 = 16;

@@ -267,7 +267,7 @@ impl<'a> Producer<'a> {
         self.cell.payload.with_mut(|place| {
             for at in (SHORT_BYTES..length).step_by(LINE_BYTES) {
                 // SAFETY: within the payload, since `PREPARED_UP_TO` is; by Invariant 2 the consumer is done with it.
-                prepare_line(unsafe { &*place.cast::<u8>().add(at) });
+                prepare_line(unsafe { place.cast::<u8>().add(at) });
             }
         });
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::attach::Attachment;
 use crate::engine::Engine;
-use crate::engine::buffer::{Fixed, Incoming};
+use crate::engine::buffer::BorrowedBuffer;
 use crate::engine::chunks::part_behind;
 use crate::engine::short_ways::Lending;
 use crate::envelope::{Envelope, LENT, Lent, PART, chunk_flags, part_words};
@@ -546,7 +546,7 @@ fn stream(from: &World, to: &World, messages: u8) {
 /// Receives a message from rank 0 as if that had not been there at the first look; whether one looked again, and had it then.
 fn receive_at_once(receiver: &World) -> (bool, bool) {
     let looks = looks_again(receiver);
-    let mut buffer = Incoming::Owned(Box::new(Fixed(vec![0u8])));
+    let mut buffer = BorrowedBuffer::leaked(1);
     let pattern = receiver.pattern((0, TAG).into());
     let received = receiver.engine.borrow_mut().receive_at_once(pattern, &expected::<u8>(), &mut buffer);
     (looks, received.unwrap().is_some())
