@@ -237,7 +237,7 @@ impl World {
     }
 
     #[inline]
-    pub(crate) fn check_tag(&self, tag: Option<Tag>, caller: Caller) -> Result<()> {
+    fn check_tag(&self, tag: Option<Tag>, caller: Caller) -> Result<()> {
         let Caller { operation, at } = caller;
         match tag {
             Some(tag) if tag < 0 => Err(Error::NegativeTag { operation, tag, at }),

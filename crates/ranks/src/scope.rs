@@ -74,6 +74,7 @@ impl<'env, T: Pod> Overlap<'env, T> {
     /// # Panics
     ///
     /// If the range is not within it.
+    #[track_caller]
     pub fn part(self, range: Range<usize>) -> Self {
         let Range { start, end } = range;
         if start > end || end > self.length {
@@ -87,6 +88,7 @@ impl<'env, T: Pod> Overlap<'env, T> {
 // What is formatted lies in memory: out of the way of those that are within, which need not write it there.
 #[cold]
 #[inline(never)]
+#[track_caller]
 fn not_within(start: usize, end: usize, length: usize) -> ! {
     panic!("{start}..{end} of {length} elements");
 }
@@ -234,7 +236,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         from: impl Into<Source>,
     ) -> Result<ScopedRequest<'scope, Status>> {
         let caller = Caller::new("irecv");
-        // SAFETY: `pending` withdraws the buffer before `'env` ends.
+        // SAFETY: it is dropped in this call, or `pending` withdraws it before `'env` ends.
         let buffer = unsafe { BorrowedBuffer::new(bytemuck::cast_slice_mut(buffer)) };
         self.receive::<T>(buffer, from.into(), caller)
     }
@@ -270,8 +272,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         from: impl Into<Source>,
     ) -> Result<ScopedRequest<'scope, Status>> {
         let caller = Caller::new("irecv_overlapping");
-        // SAFETY: `pending` withdraws the buffer before `'env` ends, and nobody else sees it before; a `Pod` is valid for
-        // any bytes.
+        // SAFETY: it is dropped in this call, or `pending` withdraws it before `'env` ends, and nobody else sees it before; a `Pod` is valid
+        // for any bytes.
         let buffer =
             unsafe { BorrowedBuffer::overlapping(buffer.start.cast(), buffer.length * size_of::<T>()) };
         self.receive::<T>(buffer, from.into(), caller)
@@ -286,7 +288,9 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     ) -> Result<ScopedRequest<'scope, Status>> {
         let world = self.pending.world;
         world.next_turn();
-        world.check_tag(from.tag, caller)?;
+        if from.tag.is_some_and(|tag| tag < 0) {
+            world.check_source(from, caller)?;
+        }
         let pattern = world.pattern(from);
         let element_type = expected::<T>().element_type;
         let ordinary = match from.rank {

@@ -5,8 +5,10 @@ mod payload;
 #[path = "support/watchdog.rs"]
 mod watchdog;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use payload::{check, filled};
-use ranks::{ANY_SOURCE, Cancel, Error, Source, Tag, World, spawn, wait_all, wait_any};
+use ranks::{ANY_SOURCE, Cancel, Error, Overlap, Source, Tag, World, spawn, wait_all, wait_any};
 use watchdog::{step, watch};
 
 /// In words: within a cell, within the eager lane, and long.
@@ -333,7 +335,6 @@ fn scoped_requests_can_be_waited_for_one_by_one() {
     .unwrap();
 }
 
-/// The borrowed buffer must not be written after the panic has left the scope, and nobody may hang.
 /// Though a message is there that would be taken at once if the number were shortened, or any tag would do.
 #[test]
 fn a_scoped_receive_from_nobody_or_with_no_tag_is_an_error() {
@@ -349,9 +350,11 @@ fn a_scoped_receive_from_nobody_or_with_no_tag_is_an_error() {
                 matches!(outcome, Err(Error::RankOutOfRange { rank: found, size: 2, .. }) if found == rank);
             assert!(is_right, "{outcome:?}");
         }
-        for from in [Source::from((other, -1)), (ANY_SOURCE, -1).into()] {
+        let nobody = world.scope(|scope| scope.irecv(&mut buffer, (2, -1)).map(drop));
+        assert!(matches!(nobody, Err(Error::RankOutOfRange { .. })), "{nobody:?}");
+        for from in [Source::from((other, -1)), (other, -2).into(), (ANY_SOURCE, -1).into()] {
             let outcome = world.scope(|scope| scope.irecv(&mut buffer, from).map(drop));
-            assert!(matches!(outcome, Err(Error::NegativeTag { tag: -1, .. })), "{outcome:?}");
+            assert!(matches!(outcome, Err(Error::NegativeTag { tag: -1 | -2, .. })), "{outcome:?}");
         }
         assert_eq!(buffer, [0]);
         world.scope(|scope| scope.irecv(&mut buffer, (other, 3)).map(drop)).unwrap();
@@ -360,6 +363,47 @@ fn a_scoped_receive_from_nobody_or_with_no_tag_is_an_error() {
     .unwrap();
 }
 
+/// Each message lies in its own part, behind the one of the message before.
+#[test]
+fn parts_of_a_buffer_can_be_lent_to_several_receives() {
+    spawn(2, |world| {
+        watch(world);
+        let other = 1 - world.rank();
+        let mut buffer = [0u16; 100];
+        let lent = Overlap::new(&mut buffer);
+        world
+            .scope(|scope| {
+                // The last one has no element.
+                for start in [0, 30, 60, 90, 100] {
+                    scope.irecv_overlapping(lent.part(start..(start + 30).min(100)), (other, 3))?;
+                }
+                for length in [30u16, 20, 30, 10, 0] {
+                    world.send(&vec![length; length.into()], (other, 3))?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        let part = |value, length| vec![value; length];
+        assert_eq!(
+            buffer[..],
+            [part(30, 30), part(20, 20), part(0, 10), part(30, 30), part(10, 10)].concat()
+        );
+    })
+    .unwrap();
+}
+
+#[test]
+fn only_what_lies_within_a_buffer_can_be_lent() {
+    let mut buffer = [0u16; 4];
+    let lent = Overlap::new(&mut buffer);
+    for (start, end) in [(0, 5), (4, 5), (3, 1), (5, 5), (usize::MAX, 0)] {
+        let outcome = catch_unwind(AssertUnwindSafe(|| lent.part(start..end)));
+        let message = outcome.expect_err("a part that is not within").downcast::<String>().unwrap();
+        assert_eq!(*message, format!("{start}..{end} of 4 elements"));
+    }
+}
+
+/// The borrowed buffer must not be written after the panic has left the scope, and nobody may hang.
 #[test]
 fn a_panic_inside_a_scope_ends_the_job_with_its_message() {
     let error = spawn(2, |world| {

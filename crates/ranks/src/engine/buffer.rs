@@ -2,9 +2,9 @@
 //!
 //! # Safety
 //!
-//! Trusted for pointers to borrowed buffers. Who creates one ([`Outgoing::borrowed`], [`BorrowedBuffer::new`])
-//! promises to withdraw it from the engine before the borrow ends: `p2p.rs` does so before it returns, `scope.rs`
-//! before the scope ends.
+//! Trusted for pointers to borrowed buffers. Who creates one ([`Outgoing::borrowed`], [`Incoming::borrowed`], [`BorrowedBuffer::new`],
+//! [`BorrowedBuffer::overlapping`]) promises to drop it before the borrow ends, or to withdraw it from the engine that it was given to:
+//! `p2p.rs` does so before it returns, `scope.rs` before the scope ends.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -155,7 +155,7 @@ unsafe impl Send for BorrowedBuffer {}
 impl BorrowedBuffer {
     /// # Safety
     ///
-    /// The engine must drop the result before the borrow of `bytes` ends.
+    /// The result, and whatever is made of it, must be dropped before the borrow of `bytes` ends.
     #[inline]
     pub(crate) unsafe fn new(bytes: &mut [u8]) -> Self {
         Self { start: bytes.as_mut_ptr(), length: bytes.len() }
@@ -165,7 +165,7 @@ impl BorrowedBuffer {
     ///
     /// # Safety
     ///
-    /// `length` bytes from `start` on may be written until the engine has dropped the result, and nobody but the engine
+    /// `length` bytes from `start` on may be written until the result, and whatever is made of it, has been dropped, and nobody but the engine
     /// looks at them.
     #[inline]
     pub(crate) unsafe fn overlapping(start: NonNull<u8>, length: usize) -> Self {
@@ -175,8 +175,8 @@ impl BorrowedBuffer {
     /// The memory to fill.
     #[inline]
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: by the contract of `new` the slice is still exclusively borrowed; in memory that receives share the engine,
-        // which is one thread, is at one of them at a time.
+        // SAFETY: by the contract of `new` the slice is still exclusively borrowed; in memory that receives share, by that of `overlapping`, the
+        // engine, which is one thread, is at one of them at a time, and what another process fills meanwhile is not part of the result.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
     }
 }

@@ -19,7 +19,7 @@
 //! | 256 | 7760 | 9228 | 6751 | 7165 |
 //! | 1024 | 15580 | 18510 | 10320 | 10950 |
 //!
-//! With 20 and 40 looks it is the same. In both directions 8 bytes are carried at 220 MB/s instead of 298 if who has as much to send looks again as
+//! With 20 and 40 looks instead of 8 it is the same. In both directions 8 bytes are carried at 220 MB/s instead of 298 if who has as much to send looks again as
 //! well (40 groups of another hour, with a rule that looked at one neighbour only). Between distant cores it gains 8 bytes 129 -> 142, 64 bytes 812 -> 976 (8
 //! groups).
 
@@ -34,7 +34,8 @@ const COMPARED: u64 = 256;
 /// ... and so much of it to one that goes is a stream.
 const RECEIVED_PER_SENT: u64 = 8;
 
-/// What comes from one other rank, and what goes to all: cells, one for each message or part of a message, in both directions.
+/// What comes from one other rank, and what goes to all: cells, one for each message or part of a message. Answers to long messages count among
+/// what comes alone, which are few.
 #[derive(Debug)]
 pub(super) struct Flow {
     is_one_way: bool,

@@ -238,8 +238,8 @@ impl Link {
         pauses.is_some()
     }
 
-    /// For a receive that has come too soon, by a rank that has `sent` so much: looks a few times more, if that is likely to pay; whether
-    /// it did. Then [`Link::looked_again`] is to be told what came of it.
+    /// For a receive that has come too soon, by a rank that has `sent` so much: looks a few times more if that is likely to pay; whether it
+    /// looked. Then [`Link::looked_again`] is to be told what came of it.
     #[inline]
     pub(super) fn look_again(&mut self, sent: u64) -> bool {
         let Some(consumer) = &self.consumer else { return false };
@@ -330,13 +330,18 @@ impl Link {
         self.finish_parts(first, &parts).is_ok()
     }
 
-    /// Takes the next message, which is LENT and has one part, into the beginning of `buffer`.
-    // What it is is read again, from the nearest cache: what a caller hands on by reference it has to keep in memory.
+    /// Takes the next message, which is LENT, has one part and this length, into the beginning of `buffer`.
+    // What it is is read again, from the nearest cache: what a caller hands on by reference it has to keep in memory. Memory that others may write
+    // to need not say the same twice.
     #[inline(never)]
-    pub(super) fn take_next_part(&mut self, buffer: &mut [u8]) -> Result<(), String> {
+    pub(super) fn take_next_part(&mut self, buffer: &mut [u8], length: u64) -> Result<(), String> {
         let told = self.consumer.as_mut().and_then(Consumer::peek).ok_or("no message")?;
         let told = told.map_err(|error| error.to_string())?;
-        let length = Envelope::from_body(&told).length as usize;
+        let is_same = envelope::is_in_a_chunk(&told) && Envelope::from_body(&told).length == length;
+        if told.is_in_shuttle() || !is_same {
+            return Err("a message that has become another one".into());
+        }
+        let length = length as usize;
         let target = match buffer.len() {
             whole if whole == length => buffer.get_mut(..black_box(whole)),
             _ => buffer.get_mut(..length),
@@ -353,7 +358,7 @@ impl Link {
         let part = Part { place, fresh: envelope::is_fresh(told), keep: false };
         self.chunks.copy_out(part, buffer).map_err(|error| error.to_string())?;
         self.chunks.expect(self.chunks.place_after(place));
-        let has_room = self.consumer.as_mut().is_some_and(|consumer| consumer.pop(told));
+        let has_room = self.consumer.as_mut().is_some_and(|consumer| consumer.pop_of_longer(told));
         if self.chunks.hold(place).map_err(|error| error.to_string())? | has_room {
             self.wake();
         }

@@ -154,7 +154,7 @@ pub(crate) struct Engine {
     /// Cells with messages to other ranks, or with parts of them. Most hold a whole one, and took the short way, which progresses nothing
     /// else.
     sent: u64,
-    /// Receives, and rounds of collectives, that took the short way.
+    /// Receives that took the short way, and what rounds of collectives count as.
     short_ways: u32,
     /// As many of both as there were at the last look at everything.
     short_ways_seen: u32,

@@ -234,7 +234,7 @@ impl Engine {
 
     /// Receives the next message from `source` if there is nothing special about it: it is there, it has elements of
     /// this type, all of which are in the cell or in one chunk and fit into the buffer, and no other receive or message comes
-    /// first. What its cell says is returned as it was read: more would be put together in memory.
+    /// first. What its cell says is returned as it was read: more would be put together in memory. There need not be such a rank.
     ///
     /// If it was `AWAITED`, it is most likely to come in the shuttle.
     // What nearly all short messages are, in as few instructions as possible: see docs/decisions/002-eager-lane.md.
@@ -249,7 +249,7 @@ impl Engine {
         debug_assert!(self.comes_first());
         let link = self.links.get_mut(source)?;
         let consumer = link.consumer.as_mut()?;
-        let mut body = match consumer.peek_cell() {
+        let body = match consumer.peek_cell() {
             Ok(body) => body?.ok()?,
             Err(there) if AWAITED => {
                 return self.take_from_shuttle(source, there, pattern, element_type, buffer);
@@ -259,19 +259,25 @@ impl Engine {
         if !pattern.fits_words(&body.words, source, element_type) {
             return None;
         }
-        if body.kind == EAGER && body.payload_bytes() <= buffer.len() {
-            // All of it is in the cell: its length need not be read a second time.
-            body.words[2] = body.payload_bytes() as u64;
+        let length = if body.kind == EAGER {
+            let length = body.payload_bytes();
+            if length > buffer.len() || body.words[2] != length as u64 {
+                return None;
+            }
             consumer.copy_payload(&body, buffer);
             if consumer.pop(&body) {
                 link.wake();
             }
-        } else if envelope::is_in_a_chunk(&body) && body.words[2] <= buffer.len().min(PART_BYTES) as u64 {
-            link.take_next_part(buffer).ok()?;
+            length as u64
         } else {
-            return None;
-        }
-        link.release(body.words[2], self.unexpected_bound);
+            let length = body.words[2];
+            if !envelope::is_in_a_chunk(&body) || length > buffer.len().min(PART_BYTES) as u64 {
+                return None;
+            }
+            link.take_next_part(buffer, length).ok()?;
+            length
+        };
+        link.release(length, self.unexpected_bound);
         self.short_ways = self.short_ways.wrapping_add(1);
         Some(body)
     }
@@ -430,7 +436,7 @@ impl Engine {
         }
     }
 
-    /// [`Engine::take_ordinary`] for a call that does not wait. `None` as well if there is no such rank.
+    /// [`Engine::take_ordinary`] for a call that does not wait.
     #[inline(always)]
     pub(crate) fn receive_ordinary(
         &mut self,
@@ -446,8 +452,8 @@ impl Engine {
         self.take_ordinary::<false>(source, pattern, element_type, buffer.bytes_mut())
     }
 
-    /// Looks a few times more for the next message from `source`, where that is most likely to come in a moment (see `flow.rs`); whether
-    /// it did.
+    /// Looks a few times more for the next message from `source` where that is most likely to come in a moment (see `flow.rs`); whether it
+    /// looked.
     #[inline]
     fn look_again(&mut self, source: usize) -> bool {
         // What this rank has under way goes on where a receive is posted and waited for.

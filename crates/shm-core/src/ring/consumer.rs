@@ -24,10 +24,10 @@ use crate::sync::Ordering;
 /// 45 (8 bytes), 89 and 55 (64 bytes).
 const LAGGING: u64 = 2;
 /// Of messages whose cell is one line it asks for those of the row after the next, too: three messages take less time than a line. That row is not known
-/// yet, but mostly it is the one above. Windows of 64 on the Zen 4 machine, without and with, 136 alternating groups near and 25 distant, MB/s: 8 bytes
-/// 534 and 569, 144 and 181; 32 bytes 2146 and 2262, 572 and 661; in both directions 8 bytes 272 and 291, 32 bytes 1059 and 1144 (near). Longer ones lose:
-/// 64 bytes 3672 and 3537 (133 groups). Two rows beyond the next: as one. Second lines of the next row: 64 bytes 3530 and 4036 in one direction, but 2274
-/// and 2059 in both (147 groups).
+/// yet, but mostly it is the one above. Windows of 64 on the Zen 4 machine, without and with, 136 alternating groups near and 25 distant, MB/s: 8
+/// bytes 534 and 569, 144 and 181; 32 bytes 2146 and 2262, 572 and 661; in both directions 8 bytes 272 and 291, 32 bytes 1059 and 1144
+/// (near). Longer ones lose: 64 bytes 3672 and 3537 (133 groups), and 2 KiB in chunks 19640 and 19260 (83 groups). Two rows beyond the next: as
+/// one. Second lines of the next row: 64 bytes 3530 and 4036 in one direction, but 2274 and 2059 in both (147 groups).
 const FAR_AHEAD_BYTES: usize = SHORT_BYTES;
 /// A consumer that lags behind writes a byte to each line that it has read. For a line of which two cores have a copy the one that
 /// writes it next waits 7 ns, however many it asks for, and for one that the other core has to itself 1 ns (Zen 4, 64 KiB written and
@@ -357,6 +357,18 @@ impl<'a> Consumer<'a> {
     /// it can see now: then it has to be woken.
     #[inline(always)]
     pub fn pop(&mut self, body: &Body) -> bool {
+        self.pop_and_ask(body, body.payload_bytes() <= FAR_AHEAD_BYTES)
+    }
+
+    /// [`Consumer::pop`] of a message whose payload lies elsewhere: it takes longer than its cell says.
+    #[inline(always)]
+    pub fn pop_of_longer(&mut self, body: &Body) -> bool {
+        self.pop_and_ask(body, false)
+    }
+
+    /// [`Consumer::pop`]; if it lags behind, asks for lines `far` ahead or not so far.
+    #[inline(always)]
+    fn pop_and_ask(&mut self, body: &Body, far: bool) -> bool {
         if body.in_shuttle {
             self.shuttle.take(self.head);
             return false;
@@ -373,7 +385,7 @@ impl<'a> Consumer<'a> {
             (self.cell, self.rest) = (cell, rest);
             if lags {
                 self.prepare_row(next_row);
-                if body.payload_bytes() <= FAR_AHEAD_BYTES {
+                if far {
                     // Which row comes behind that one only its cells say. Mostly it is the one above it.
                     let above = next_row + ROW_CELLS;
                     self.prepare_row(if above < self.ring.cells.len() { above } else { 0 });
@@ -392,8 +404,8 @@ impl<'a> Consumer<'a> {
         (self.cell, self.rest) = (&cells[place], &cells[place / ROW_CELLS * ROW_CELLS..place]);
     }
 
-    /// Asks for cells of a row to which this side will come, as their next writer: two when the first message of the row before has been
-    /// read, whose cells were not known when those before them were asked for, and the last one at the second message.
+    /// Asks for cells of a row to which this side will come, as their next writer: two when the first message of this row has been read, and
+    /// the last one at the second message.
     #[inline(always)]
     fn prepare_row(&self, row: usize) {
         let cells = self.ring.cells.as_ptr().wrapping_add(row);
