@@ -76,6 +76,11 @@ impl Flow {
         self.is_one_way && received.wrapping_sub(self.received_in_vain) >= self.burst
     }
 
+    /// Whether much more comes than goes, by the last comparison.
+    pub(super) fn is_one_way(&self) -> bool {
+        self.is_one_way
+    }
+
     /// One has looked on when so much had come, and it paid or not.
     pub(super) fn learn(&mut self, received: u64, paid: bool) {
         if paid {
@@ -107,7 +112,7 @@ mod tests {
     #[test]
     fn for_who_only_receives_it_pays() {
         let mut flow = flow(64);
-        assert!(flow.pays(MANY, 8));
+        assert!(flow.pays(MANY, 8) && flow.is_one_way());
         flow.learn(MANY, false);
         assert!(!flow.pays(MANY + FEWEST_BURST - 1, 8), "not twice for nothing");
         assert!(flow.pays(MANY + FEWEST_BURST, 8));
@@ -137,7 +142,8 @@ mod tests {
 
     #[test]
     fn for_who_begins_to_send_it_does_no_more() {
-        assert!(!flow(64).pays(MANY, MANY));
+        let mut flow = flow(64);
+        assert!(!flow.pays(MANY, MANY) && !flow.is_one_way());
     }
 
     #[test]

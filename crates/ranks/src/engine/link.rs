@@ -242,8 +242,9 @@ impl Link {
     /// looked. Then [`Link::looked_again`] is to be told what came of it.
     #[inline]
     pub(super) fn look_again(&mut self, sent: u64) -> bool {
-        let Some(consumer) = &self.consumer else { return false };
+        let Some(consumer) = &mut self.consumer else { return false };
         let pays = self.flow.pays(consumer.received(), sent);
+        consumer.comes_one_way(self.flow.is_one_way());
         if pays {
             flow::look(|| consumer.is_ready());
         }

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
+use std::ops::RangeInclusive;
 use std::ptr;
 
 use super::shuttle::{SHUTTLE_BYTES, Shuttle, Side, View, claimed_bytes};
@@ -27,8 +28,12 @@ const LAGGING: u64 = 2;
 /// yet, but mostly it is the one above. Windows of 64 on the Zen 4 machine, without and with, 136 alternating groups near and 25 distant, MB/s: 8
 /// bytes 534 and 569, 144 and 181; 32 bytes 2146 and 2262, 572 and 661; in both directions 8 bytes 272 and 291, 32 bytes 1059 and 1144
 /// (near). Longer ones lose: 64 bytes 3672 and 3537 (133 groups), and 2 KiB in chunks 19640 and 19260 (83 groups). Two rows beyond the next: as
-/// one. Second lines of the next row: 64 bytes 3530 and 4036 in one direction, but 2274 and 2059 in both (147 groups).
+/// one.
 const FAR_AHEAD_BYTES: usize = SHORT_BYTES;
+/// Of such messages it asks for the second lines of the next row, too, if it hardly sends any itself. Windows of 64, without and with, 102 to 140 alternating
+/// groups near and 8 to 18 distant, MB/s: 48 bytes 2480 and 3045, 744 and 834, 64 bytes 3263 and 4124, 994 and 1111, 96 bytes 4862 and 6061, 1478 and
+/// 1650. Where as much goes as comes, 64 bytes are 2059 instead of 2274 so (147 groups).
+const SECOND_LINE_BYTES: RangeInclusive<usize> = SHORT_BYTES + 1..=LEFT_BYTES;
 /// A consumer that lags behind writes a byte to each line that it has read. For a line of which two cores have a copy the one that
 /// writes it next waits 7 ns, however many it asks for, and for one that the other core has to itself 1 ns (Zen 4, 64 KiB written and
 /// read by turns). Windows of 64 in both directions, near cores, 29 alternating rounds, without and with, MB/s: 8 bytes 176 and 299, 128
@@ -89,6 +94,8 @@ pub struct Consumer<'a> {
     none_at: u64,
     pub(super) shuttle: View<'a>,
     first_look: FirstLook,
+    /// As far as it was told.
+    is_one_way: bool,
 }
 
 impl<'a> Consumer<'a> {
@@ -109,6 +116,7 @@ impl<'a> Consumer<'a> {
             none_at: 0,
             shuttle: View::NONE,
             first_look: FirstLook::new(),
+            is_one_way: false,
         }
     }
 
@@ -353,6 +361,12 @@ impl<'a> Consumer<'a> {
         is_word.then(|| self.cell.payload.with(|place| unsafe { place.cast::<u64>().read() }))
     }
 
+    /// Says whether messages come and hardly any go: what is asked for ahead depends on it.
+    #[inline]
+    pub fn comes_one_way(&mut self, is_one_way: bool) {
+        self.is_one_way = is_one_way;
+    }
+
     /// Gives the cell of `body`, which [`Consumer::peek`] returned last, back. Returns whether the producer may wait for what
     /// it can see now: then it has to be woken.
     #[inline(always)]
@@ -384,11 +398,14 @@ impl<'a> Consumer<'a> {
         if let Some((cell, rest)) = self.rest.split_last() {
             (self.cell, self.rest) = (cell, rest);
             if lags {
-                self.prepare_row(next_row);
+                self.prepare_row(next_row, 0);
+                if self.is_one_way && SECOND_LINE_BYTES.contains(&body.payload_bytes()) {
+                    self.prepare_row(next_row, 1);
+                }
                 if far {
                     // Which row comes behind that one only its cells say. Mostly it is the one above it.
                     let above = next_row + ROW_CELLS;
-                    self.prepare_row(if above < self.ring.cells.len() { above } else { 0 });
+                    self.prepare_row(if above < self.ring.cells.len() { above } else { 0 }, 0);
                 }
             }
         } else {
@@ -404,15 +421,18 @@ impl<'a> Consumer<'a> {
         (self.cell, self.rest) = (&cells[place], &cells[place / ROW_CELLS * ROW_CELLS..place]);
     }
 
-    /// Asks for cells of a row to which this side will come, as their next writer: two when the first message of this row has been read, and
-    /// the last one at the second message.
+    /// Asks for this line of cells of a row to which this side will come, as their next writer: of two when the first message of this row has
+    /// been read, and of the last one at the second message.
     #[inline(always)]
-    fn prepare_row(&self, row: usize) {
-        let cells = self.ring.cells.as_ptr().wrapping_add(row);
+    fn prepare_row(&self, row: usize, line: usize) {
+        let line_of = |cell| {
+            let cell = self.ring.cells.as_ptr().wrapping_add(row + cell);
+            cell.cast::<u8>().wrapping_add(line * LINE_BYTES)
+        };
         if self.rest.len() == ROW_CELLS - 2 {
-            prepare_line(cells.wrapping_add(ROW_CELLS - 1));
+            prepare_line(line_of(ROW_CELLS - 1));
         }
-        prepare_line(cells.wrapping_add(self.rest.len()));
+        prepare_line(line_of(self.rest.len()));
     }
 
     /// Publishes if too many messages have been read since the last time; whether it did.
