@@ -1,4 +1,4 @@
-//! Whether a receive of a scope that has come too soon is to wait a moment for its message.
+//! Whether messages come one way, and whether a receive of a scope that has come too soon is to wait a moment for its own.
 //!
 //! # The problem
 //!
@@ -19,7 +19,7 @@
 //! | 256 | 7760 | 9228 | 6751 | 7165 |
 //! | 1024 | 15580 | 18510 | 10320 | 10950 |
 //!
-//! With 20 and 40 looks instead of 8 it is the same. In both directions 8 bytes are carried at 220 MB/s instead of 298 if who has as much to send looks again as
+//! With 20 and 40 looks instead of 9 it is the same. In both directions 8 bytes are carried at 220 MB/s instead of 298 if who has as much to send looks again as
 //! well (40 groups of another hour, with a rule that looked at one neighbour only). Between distant cores it gains 8 bytes 129 -> 142, 64 bytes 812 -> 976 (8
 //! groups).
 

@@ -30,9 +30,9 @@ const LAGGING: u64 = 2;
 /// (near). Longer ones lose: 64 bytes 3672 and 3537 (133 groups), and 2 KiB in chunks 19640 and 19260 (83 groups). Two rows beyond the next: as
 /// one.
 const FAR_AHEAD_BYTES: usize = SHORT_BYTES;
-/// Of such messages it asks for the second lines of the next row, too, if it hardly sends any itself. Windows of 64, without and with, 102 to 140 alternating
-/// groups near and 8 to 18 distant, MB/s: 48 bytes 2480 and 3045, 744 and 834, 64 bytes 3263 and 4124, 994 and 1111, 96 bytes 4862 and 6061, 1478 and
-/// 1650. Where as much goes as comes, 64 bytes are 2059 instead of 2274 so (147 groups).
+/// Of messages whose cell is two lines it asks for both of the next row, where its side hardly sends any. Windows of 64, without and with, 98 to 145
+/// alternating groups near and 8 to 20 distant, MB/s: 48 bytes 2480 and 3045, 744 and 834, 64 bytes 3263 and 4124, 994 and 1111, 96 bytes 4862 and 6061,
+/// 1478 and 1650. Where as much goes as comes, 64 bytes are 2059 instead of 2274 so (147 groups).
 const SECOND_LINE_BYTES: RangeInclusive<usize> = SHORT_BYTES + 1..=LEFT_BYTES;
 /// A consumer that lags behind writes a byte to each line that it has read. For a line of which two cores have a copy the one that
 /// writes it next waits 7 ns, however many it asks for, and for one that the other core has to itself 1 ns (Zen 4, 64 KiB written and
@@ -94,7 +94,7 @@ pub struct Consumer<'a> {
     none_at: u64,
     pub(super) shuttle: View<'a>,
     first_look: FirstLook,
-    /// As far as it was told.
+    /// As it was told last.
     is_one_way: bool,
 }
 
@@ -237,7 +237,7 @@ impl<'a> Consumer<'a> {
         self.shuttle.send(pushed, payload, kind, words)
     }
 
-    /// Messages read so far, in the ring and, modulo 2³¹, in the shuttle.
+    /// Messages read so far, in the ring and, modulo 2³¹ and up to one too few, in the shuttle.
     pub fn received(&self) -> u64 {
         self.head + u64::from(self.shuttle.last_number() / 2)
     }
