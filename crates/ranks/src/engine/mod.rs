@@ -5,7 +5,7 @@
 //! receive.rs   operations that receive: matching, delivery, truncation
 //! receives.rs  the table of them
 //! short_ways.rs  messages that go out at once, and that are there already
-//! flow.rs      whether a receive that has come too soon waits a moment
+//! flow.rs      whether messages come one way, and a receive that has come too soon waits a moment
 //! progress.rs  one look at everything: cells that came in, work that can go out
 //! wait.rs      spin, yield, park
 //! patience.rs  how long to spin and to yield
